@@ -1,0 +1,13 @@
+"""Messages of dapr.proto.common.v1.
+
+Generated from proto/ by scripts/generate_protos.py; do not edit.
+"""
+
+from __future__ import annotations
+
+from dapr_shared._proto.descriptors import lazy_attributes
+
+__getattr__ = lazy_attributes(
+    globals(),
+    "dapr/proto/common/v1/common.proto",
+)

@@ -1,0 +1,50 @@
+"""One gRPC API call on its way to a block, and the registration of methods.
+
+First step of the request road.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from dapr_shared.identity.caller import Caller
+    from dapr_shared.wire.grpc.interface import Call
+    from dapr_shared.wire.http.messages import Headers
+
+M = TypeVar("M", bound="Message")
+
+
+class GrpcCall:
+    """A call with its proved caller."""
+
+    __slots__ = ("caller", "trace", "wire")
+
+    def __init__(self, wire: Call, caller: Caller, trace: Headers) -> None:
+        self.wire = wire
+        self.caller = caller
+        self.trace = trace
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod:
+    """One unary RPC of the Dapr service: bytes in, message out."""
+
+    name: str
+    """Simple name: `GetState`."""
+    request: type[Any]
+    handler: Callable[[GrpcCall, Any], Awaitable[Message]]
+    api: str
+    """Name in the Configuration's `api` lists."""
+    version: str = "v1"
+
+
+def unary(
+    name: str, request: type[M], handler: Callable[[GrpcCall, M], Awaitable[Message]], api: str, version: str = "v1"
+) -> UnaryMethod:
+    """A row of the method table, checked: the handler takes the request's type."""
+    return UnaryMethod(name, request, handler, api, version)

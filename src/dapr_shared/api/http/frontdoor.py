@@ -1,0 +1,156 @@
+"""The HTTP front door: from a request to the block that answers it, and back.
+
+First step of the request road after the wire, last on the way up. The order of the steps is the pipeline's
+(`api/pipeline.py`).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from dapr_shared.api.errors import http_response
+from dapr_shared.api.http.call import HttpCall
+from dapr_shared.api.http.invoke import find_target
+from dapr_shared.api.http.routes import Route, RouteTable, clean_path
+from dapr_shared.core import errors
+from dapr_shared.core.errors import DaprError
+from dapr_shared.observability.tracing import BaggageError
+from dapr_shared.wire.http.messages import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dapr_shared.api.http.invoke import InvokeApi
+    from dapr_shared.api.pipeline import Pipeline
+    from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.access_log import AccessLog
+    from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.events import Events
+    from dapr_shared.observability.tracing import TraceContext, Tracing
+
+_TOKEN = b"dapr-api-token"  # noqa: S105 - the name of a header
+_NO_APP = ""
+
+
+class HttpFrontDoor:
+    """The handler of the HTTP listeners that offer the Dapr API."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        invoke: InvokeApi,
+        pipeline: Pipeline,
+        *,
+        metrics: DaprMetrics,
+        tracing: Tracing,
+        access_log: AccessLog,
+        events: Events,
+        body_limit: int,
+    ) -> None:
+        self.table = RouteTable(routes)
+        self._invoke = invoke
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._tracing = tracing
+        self._access_log = access_log
+        self._events = events
+        self._body_limit = body_limit
+
+    async def __call__(self, request: Request) -> Response:
+        started = perf_counter()
+        raw_path, _, query = request.target.partition(b"?")
+        call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
+        trace = None
+        name = "InvokeService"
+        try:
+            trace = self._tracing.of_http(request.headers)
+            call.trace = trace.headers()
+            route = self._route(call)
+            if route is None:
+                name, response = await self._invoked(call, raw_path)
+            else:
+                name = route.name
+                response = await self._routed(call, route)
+        except DaprError as error:
+            response = self._error(call, error)
+        except BaggageError as error:
+            response = Response(400, [(b"content-type", b"text/plain; charset=utf-8")], str(error).encode())
+        except Exception as error:  # noqa: BLE001 - the last line: a defect of ours becomes an answer and an event
+            self._events.defect(f"{request.method} {name}", error)
+            response = self._error(call, errors.INTERNAL(trace=trace.trace_id if trace else "none"))
+        self._finish(call, name, response, started, trace)
+        return response
+
+    def _route(self, call: HttpCall) -> Route | None:
+        found = self.table.match(call.request.method, call.path)
+        if found is None:
+            return None
+        route, call.params = found
+        return route
+
+    async def _routed(self, call: HttpCall, route: Route) -> Response:
+        if route.open:
+            return await route.handler(call)
+        caller = call.caller = self._identify(call, route.name)
+        if not self._pipeline.allowed(caller, "http", route.api, route.version):
+            return self._error(call, errors.INVOKE_NO_TARGET())  # as if the route were not there (behaviours §6)
+        self._pipeline.enter(caller)
+        try:
+            return await route.handler(call)
+        finally:
+            self._pipeline.leave(caller)
+
+    async def _invoked(self, call: HttpCall, raw_path: bytes) -> tuple[str, Response]:
+        """Every path without a route is an invocation, if the request names a target."""
+        caller = call.caller = self._identify(call, "InvokeService")
+        target, method = find_target(call.request, raw_path, call.path)
+        if not self._pipeline.allowed(caller, "http", "invoke", "v1"):
+            raise errors.INVOKE_NO_TARGET()
+        self._pipeline.enter(caller)
+        try:
+            return f"InvokeService/{target}", await self._invoke.invoke(call, target, method)
+        finally:
+            self._pipeline.leave(caller)
+
+    def _identify(self, call: HttpCall, operation: str) -> Caller:
+        request = call.request
+        return self._pipeline.identify(
+            request.header_values(_TOKEN), request.listener, protocol="http", operation=operation, peer=request.peer
+        )
+
+    def _error(self, call: HttpCall, error: DaprError) -> Response:
+        self._metrics.error_code(call.caller.app_id if call.caller else _NO_APP, error.row.code)
+        return http_response(error)
+
+    def _finish(
+        self, call: HttpCall, name: str, response: Response, started: float, trace: TraceContext | None
+    ) -> None:
+        if trace is not None:
+            response.headers.extend(trace.response_headers())
+        milliseconds = (perf_counter() - started) * 1000
+        request = call.request
+        app_id = call.caller.app_id if call.caller else _NO_APP
+        self._metrics.http_request(app_id, request.method, name, response.status, milliseconds)
+        if self._access_log.enabled:
+            self._access_log.http(app_id, request, name, response, milliseconds)
+
+
+class PublicFrontDoor:
+    """The handler of the public port: the routes marked `public`, without identity."""
+
+    def __init__(self, routes: Iterable[Route], *, body_limit: int) -> None:
+        self._table = RouteTable(route for route in routes if route.public)
+        self._body_limit = body_limit
+
+    async def __call__(self, request: Request) -> Response:
+        raw_path, _, query = request.target.partition(b"?")
+        call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
+        try:
+            found = self._table.match(request.method, call.path)
+            if found is None:
+                return Response(404, [(b"content-type", b"text/plain; charset=utf-8")], b"404 page not found\n")
+            route, call.params = found
+            return await route.handler(call)
+        except DaprError as error:
+            return http_response(error)

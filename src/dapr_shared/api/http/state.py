@@ -1,0 +1,173 @@
+"""State over HTTP. Facts: reference http-api §4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import orjson
+
+from dapr_shared.api.errors import JSON
+from dapr_shared.api.http.call import HttpCall, json_bytes, metadata_headers, no_content
+from dapr_shared.api.http.routes import Route
+from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem
+from dapr_shared.wire.http.messages import Response
+
+if TYPE_CHECKING:
+    from dapr_shared.blocks.state import BulkItem, StateBlock
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Options(msgspec.Struct):
+    concurrency: str = ""
+    consistency: str = ""
+
+
+class _Item(msgspec.Struct):
+    key: str = ""
+    value: msgspec.Raw = _NULL
+    etag: str | None = None
+    metadata: dict[str, str] | None = None
+    options: _Options | None = None
+
+
+class _BulkGet(msgspec.Struct):
+    keys: list[str] = []
+    parallelism: int = 0
+    metadata: dict[str, str] | None = None
+
+
+class _Operation(msgspec.Struct):
+    operation: str = ""
+    request: _Item = msgspec.field(default_factory=_Item)
+
+
+class _Transaction(msgspec.Struct):
+    operations: list[_Operation] = []
+    metadata: dict[str, str] | None = None
+
+
+_ITEMS = msgspec.json.Decoder(list[_Item] | None)
+_BULK_GET = msgspec.json.Decoder(_BulkGet)
+_TRANSACTION = msgspec.json.Decoder(_Transaction)
+
+
+class StateApi:
+    """Turns HTTP requests into calls of the state block."""
+
+    def __init__(self, block: StateBlock) -> None:
+        self._block = block
+
+    def routes(self) -> Sequence[Route]:
+        write = ("POST", "PUT")
+        return [
+            Route(("GET",), "/v1.0/state/{store}/{key}", self.get, "GetState", "state"),
+            Route(write, "/v1.0/state/{store}", self.save, "SaveState", "state"),
+            Route(("DELETE",), "/v1.0/state/{store}/{key}", self.delete, "DeleteState", "state"),
+            Route(write, "/v1.0/state/{store}/bulk", self.bulk_get, "GetBulkState", "state"),
+            Route(write, "/v1.0/state/{store}/transaction", self.transact, "ExecuteStateTransaction", "state"),
+            Route(write, "/v1.0-alpha1/state/{store}/query", self.query, "QueryStateAlpha1", "state", "v1alpha1"),
+        ]
+
+    async def get(self, call: HttpCall) -> Response:
+        store, key = call.params
+        value = await self._block.get(call.proved, store, key, call.query("consistency"), call.metadata())
+        if value is None:
+            return no_content()
+        headers = [(b"content-type", JSON), *metadata_headers(value.metadata)]
+        if value.etag:
+            headers.append((b"etag", value.etag.encode()))
+        if not value.data:
+            return Response(204, headers[1:])
+        return Response(200, headers, value.data)
+
+    async def save(self, call: HttpCall) -> Response:
+        (store,) = call.params
+        items = await call.json(_ITEMS) or []
+        overrides = call.metadata()
+        await self._block.save(call.proved, store, [_save_item(item, overrides) for item in items])
+        return no_content()
+
+    async def delete(self, call: HttpCall) -> Response:
+        store, key = call.params
+        etag = call.request.header(b"if-match")
+        item = DeleteItem(
+            key,
+            etag=etag.decode("latin-1") if etag is not None else None,
+            concurrency=call.query("concurrency"),
+            consistency=call.query("consistency"),
+            metadata=call.metadata(),
+        )
+        await self._block.delete(call.proved, store, [item])
+        return no_content()
+
+    async def bulk_get(self, call: HttpCall) -> Response:
+        (store,) = call.params
+        request = await call.json(_BULK_GET)
+        metadata = {**(request.metadata or {}), **call.metadata()}
+        items = await self._block.bulk_get(call.proved, store, request.keys, request.parallelism, metadata)
+        return json_bytes(orjson.dumps([_bulk_item(item) for item in items]))
+
+    async def transact(self, call: HttpCall) -> Response:
+        (store,) = call.params
+        request = await call.json(_TRANSACTION)
+        overrides = call.metadata()
+        operations = [TransactionItem(o.operation, _save_item(o.request, overrides)) for o in request.operations]
+        await self._block.transact(call.proved, store, operations, request.metadata or {})
+        return no_content()
+
+    async def query(self, call: HttpCall) -> Response:
+        (store,) = call.params
+        result = await self._block.query(call.proved, store, await call.body(), call.metadata())
+        if not result.items:
+            return no_content()
+        body: dict[str, object] = {
+            "results": [
+                {"key": key, "data": _json_or_text(value.data)} | ({"etag": value.etag} if value.etag else {})
+                for key, value in result.items
+            ]
+        }
+        if result.token:
+            body["token"] = result.token
+        if result.metadata:
+            body["metadata"] = dict(result.metadata)
+        return json_bytes(orjson.dumps(body))
+
+
+def _save_item(item: _Item, overrides: dict[str, str]) -> SaveItem:
+    options = item.options or _Options()
+    metadata = item.metadata or {}
+    return SaveItem(
+        item.key,
+        bytes(item.value),
+        etag=item.etag,
+        concurrency=options.concurrency,
+        consistency=options.consistency,
+        metadata={**metadata, **overrides} if overrides else metadata,
+    )
+
+
+def _bulk_item(item: BulkItem) -> dict[str, object]:
+    answer: dict[str, object] = {"key": item.key}
+    if item.error:
+        answer["error"] = item.error
+    if item.value is not None:
+        if item.value.data:
+            answer["data"] = _json_or_text(item.value.data)
+        if item.value.etag:
+            answer["etag"] = item.value.etag
+        if item.value.metadata:
+            answer["metadata"] = dict(item.value.metadata)
+    return answer
+
+
+def _json_or_text(data: bytes) -> object:
+    """Stored JSON as it is; bytes that are not JSON (saved over gRPC) as a base64 text, which stays valid JSON."""
+    try:
+        data.decode()
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.to_builtins(data)
+    return orjson.Fragment(data)

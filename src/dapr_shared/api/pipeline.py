@@ -1,0 +1,69 @@
+"""What every call passes before a block sees it, over HTTP and gRPC alike.
+
+First step of the request road after the wire. The steps, outermost first, and why each stands where it does:
+
+1. access log and counting: they see every call, also one that is refused;
+2. trace: everything below, the refusal too, belongs to the caller's trace;
+3. identify: nothing is done for anybody who has not proved an app;
+4. authorize: the app's Configuration says which APIs it may use;
+5. limit: last, so that a refused call never takes a place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dapr_shared.identity.apps import AppRegistry, RefusedError
+
+if TYPE_CHECKING:
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.events import Events
+
+
+class Limits(Protocol):
+    """Bounds the calls in flight of one app."""
+
+    def enter(self, ref: AppRef) -> None:
+        """Count a call in. Raises `TOO_MANY_CALLS` at the bound."""
+        ...
+
+    def leave(self, ref: AppRef) -> None:
+        """Count it out."""
+        ...
+
+
+class ApiAccessRules(Protocol):
+    """Which APIs an app may use (Configuration `api`)."""
+
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool: ...
+
+
+class Pipeline:
+    """Steps 3 to 5; the front doors do 1 and 2, which need their own bytes."""
+
+    def __init__(self, apps: AppRegistry, access: ApiAccessRules, limits: Limits, events: Events) -> None:
+        self._apps = apps
+        self._access = access
+        self._limits = limits
+        self._events = events
+
+    def identify(self, tokens: list[bytes], listener: object, *, protocol: str, operation: str, peer: str) -> Caller:
+        """The proved caller. Raises the error to answer; every refusal is an audit event with its reason."""
+        try:
+            return self._apps.identify(tokens, listener)
+        except RefusedError as refused:
+            self._events.identity_refused(refused.reason, protocol, operation, peer)
+            raise refused.error from None
+
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool:
+        """Whether the app's Configuration lets it use an API."""
+        return self._access.allowed(caller, protocol, api, version)
+
+    def enter(self, caller: Caller) -> None:
+        """Take a place among the app's calls in flight."""
+        self._limits.enter(caller.ref)
+
+    def leave(self, caller: Caller) -> None:
+        """Give the place back."""
+        self._limits.leave(caller.ref)

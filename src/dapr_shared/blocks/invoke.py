@@ -1,0 +1,189 @@
+"""The invoke block: one app calls a method of another.
+
+Step 4 of the request road. The target is looked up here: an app of this instance, an HTTPEndpoint, or (single-app mode,
+or where allowed by name) an absolute URL. Facts: reference http-api §3, grpc-api §1.4 and §1.5.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from dapr_shared.blocks.invoke_headers import identity_headers, request_headers, response_headers
+from dapr_shared.contracts.invocation import (
+    AppNotHealthyError,
+    AppTimeoutError,
+    AppUnreachableError,
+    ChannelError,
+    InvokeRequest,
+    InvokeResponse,
+)
+from dapr_shared.core import errors
+from dapr_shared.core.ids import AppRef
+from dapr_shared.wire.http.messages import BodyError
+
+if TYPE_CHECKING:
+    from dapr_shared.channel.base import AppChannel
+    from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.security.access_control import Decision
+    from dapr_shared.wire.http.messages import Body, Headers
+
+_FORBIDDEN_IN_METHOD = frozenset("#?\x7f") | {chr(code) for code in range(32)}
+
+
+class Channels(Protocol):
+    """How the block reaches local apps."""
+
+    def get(self, ref: AppRef) -> AppChannel | None:
+        """The channel of an app of this instance; `None` when the app has none."""
+        ...
+
+
+class Targets(Protocol):
+    """How the block reaches what is not an app of this instance."""
+
+    def resolve(self, caller: Caller, target: str) -> AppChannel | None:
+        """An HTTPEndpoint that the caller sees, or an absolute URL that it may call; `None` when neither.
+
+        Raises `DaprError` where calling it is forbidden.
+        """
+        ...
+
+
+class AccessPolicies(Protocol):
+    """What the block asks before one app calls another (behaviours §5)."""
+
+    def decide(self, caller: Caller, callee: AppRef, operation: str, verb: str) -> Decision:
+        """Whether the callee's access control policy allows the call."""
+        ...
+
+
+class InvokeBlock:
+    """Invocation between many apps."""
+
+    def __init__(
+        self,
+        channels: Channels,
+        targets: Targets,
+        policies: AccessPolicies,
+        metrics: DaprMetrics,
+        *,
+        serves: Serves,
+    ) -> None:
+        self._channels = channels
+        self._targets = targets
+        self._policies = policies
+        self._metrics = metrics
+        self._serves = serves
+
+    async def invoke(
+        self,
+        caller: Caller,
+        target: str,
+        method: str,
+        *,
+        verb: str,
+        query: bytes,
+        headers: Headers,
+        body: Body,
+        trace: Headers,
+    ) -> InvokeResponse:
+        """Call `method` of `target` and give back its answer, whatever its status.
+
+        `headers` are the client's own; `trace` is what is passed on of the trace context. Raises `INVOKE_…` rows when
+        the app is unknown, cannot be reached, does not answer in time or does not allow the call.
+        """
+        path = normalize_method(target, method)
+        channel, ref = self._channel(caller, target)
+        if ref is not None:
+            self._authorize(caller, ref, target, "/" + path, verb)
+        content_type = next((value for name, value in headers if name == b"content-type"), None)
+        forwarded = request_headers(headers)
+        if ref is not None:
+            forwarded += identity_headers(caller.app_id, caller.namespace, ref.app_id)
+        forwarded += trace
+        started = perf_counter()
+        self._metrics.invocation_sent(caller.app_id, target)
+        try:
+            answer = await channel.invoke(InvokeRequest(path, verb, query, forwarded, body, content_type))
+        except ChannelError as error:
+            self._metrics.invocation_failed(caller.app_id, target, type(error).__name__)
+            raise _channel_failure(target, error) from error
+        except BodyError as error:  # http-api §1: for an invocation a body over the limit is a failed invocation
+            raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
+        self._metrics.invocation_answered(
+            caller.app_id, target, answer.status, (perf_counter() - started) * 1000
+        )
+        answer.headers = response_headers(answer.headers)
+        return answer
+
+    def proxy_target(self, caller: Caller, target: str, operation: str) -> AppChannel:
+        """The channel to relay a gRPC call of an unknown service to, once the callee allows it."""
+        channel, ref = self._channel(caller, target)
+        if ref is not None:
+            self._authorize(caller, ref, target, operation, "NONE")
+        return channel
+
+    def _channel(self, caller: Caller, target: str) -> tuple[AppChannel, AppRef | None]:
+        if "://" not in target:
+            ref = parse_target(caller, target)
+            if self._serves(ref):
+                channel = self._channels.get(ref)
+                if channel is None:
+                    raise errors.INVOKE_FAILED(
+                        app=target, detail=f"app channel is not initialized: app {ref.app_id} has no channel"
+                    )
+                return channel, ref
+        channel = self._targets.resolve(caller, target)
+        if channel is None:
+            raise errors.INVOKE_NOT_FOUND(app=target)
+        return channel, None
+
+    def _authorize(self, caller: Caller, callee: AppRef, target: str, operation: str, verb: str) -> None:
+        if caller.ref == callee:  # behaviours §5: never for self-invocation
+            return
+        if not self._policies.decide(caller, callee, operation, verb).allowed:
+            raise errors.INVOKE_DENIED(
+                app=target, detail=f"access control policy has denied access to id: {caller.app_id} operation: {operation} verb: {verb}"
+            )
+
+
+class Serves(Protocol):
+    """Tells whether this instance serves an app."""
+
+    def __call__(self, ref: AppRef, /) -> bool: ...
+
+
+def parse_target(caller: Caller, target: str) -> AppRef:
+    """`app` (of the caller's namespace) or `app.namespace`. Raises `INVOKE_FAILED` for any other number of dots."""
+    app_id, dot, namespace = target.partition(".")
+    if "." in namespace or not app_id or (dot and not namespace):
+        raise errors.INVOKE_FAILED(app=target, detail=f"invalid app id {target}: use <app> or <app>.<namespace>")
+    return AppRef(app_id, namespace or caller.namespace)
+
+
+def normalize_method(target: str, method: str) -> str:
+    """The method as a clean relative path. Raises `INVOKE_BAD_METHOD`.
+
+    `method` is percent-decoded; leading slashes and `../` steps are dropped as Dapr's path cleaning does.
+    """
+    bad = _FORBIDDEN_IN_METHOD.intersection(method)
+    if bad:
+        raise errors.INVOKE_BAD_METHOD(app=target, detail=f"contains {min(bad)!r}")
+    if "/" not in method and method not in (".", ".."):
+        return method
+    trailing = method.endswith("/")
+    cleaned = posixpath.normpath("/" + method).lstrip("/")
+    return cleaned + "/" if trailing and cleaned else cleaned
+
+
+def _channel_failure(target: str, error: ChannelError) -> errors.DaprError:
+    if isinstance(error, AppUnreachableError):
+        return errors.INVOKE_UNAVAILABLE(app=target, detail=error)
+    if isinstance(error, AppTimeoutError):
+        return errors.INVOKE_TIMEOUT(app=target)
+    if isinstance(error, AppNotHealthyError):
+        return errors.INVOKE_FAILED(app=target, detail="app is not in a healthy state")
+    return errors.INVOKE_FAILED(app=target, detail=error)

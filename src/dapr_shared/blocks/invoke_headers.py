@@ -1,0 +1,76 @@
+"""Which headers cross an invocation, and which names the app sees.
+
+Part of the invoke block, both ways. Facts: reference http-api §3 (filtering, added headers), grpc-api §1.2.
+"""
+
+from __future__ import annotations
+
+from dapr_shared.wire.http.messages import Headers
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+        b"te",
+        b"trailer",
+        b"trailers",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+    }
+)
+_NEVER_TO_APP = _HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"content-type",
+    b"expect",
+    b"dapr-api-token",
+    b"dapr-app-id",
+    b"dapr-caller-app-id",
+    b"dapr-caller-namespace",
+    b"dapr-callee-app-id",
+    b"destination-app-id",
+    b"traceparent",
+    b"tracestate",
+}
+_NEVER_TO_CALLER = _HOP_BY_HOP | {b"content-length", b"content-type"}
+
+
+def request_headers(headers: Headers) -> Headers:
+    """The end-to-end headers of a request for an app: claims of identity, framing and hop-by-hop fields are gone."""
+    return _filtered(headers, _NEVER_TO_APP)
+
+
+def response_headers(headers: Headers) -> Headers:
+    """The end-to-end headers of an app's answer."""
+    return _filtered(headers, _NEVER_TO_CALLER)
+
+
+def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:
+    named: set[bytes] | None = None
+    for name, value in headers:
+        if name == b"connection":  # RFC 9110 §7.6.1: fields named there belong to this hop
+            named = (named or set()) | {token.strip().lower() for token in value.split(b",")}
+    kept: Headers = []
+    for name, value in headers:
+        if name in never or (named is not None and name in named) or name.endswith(b"-bin"):
+            continue
+        if name.startswith(b"grpc-"):
+            kept.append((b"dapr-" + name, value))
+        elif name.startswith(b":"):
+            kept.append((b"dapr-" + name[1:], value))
+        else:
+            kept.append((name, value))
+    return kept
+
+
+def identity_headers(caller_app_id: str, caller_namespace: str, callee_app_id: str) -> Headers:
+    """What tells the app who calls; made here from the proved caller, never taken from the request."""
+    return [
+        (b"dapr-caller-app-id", caller_app_id.encode()),
+        (b"dapr-caller-namespace", caller_namespace.encode()),
+        (b"dapr-callee-app-id", callee_app_id.encode()),
+    ]

@@ -1,0 +1,89 @@
+"""How many calls an app gets at a time, and how many may wait for their turn.
+
+Step 6a of the request road. First come, first served: a slot that becomes free is handed to the call that has waited
+longest, so that no newcomer overtakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from dapr_shared.contracts.invocation import ChannelBusyError
+
+DEFAULT_WAITING = 10_000
+"""Calls of one app that may wait for a slot (`CallSlots`)."""
+
+
+class CallSlots:
+    """The calls in flight to one app: counted, and bounded where the app says so.
+
+    For one event loop; nothing here is safe for threads.
+    """
+
+    __slots__ = ("_idle", "_limit", "_most_waiting", "_waiting", "in_flight")
+
+    def __init__(self, limit: int = 0, waiting: int = DEFAULT_WAITING) -> None:
+        self.in_flight = 0
+        """Calls that hold a slot now."""
+        self._limit = limit
+        """Most calls in flight; 0 means no limit."""
+        self._most_waiting = waiting
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot now."""
+        return len(self._waiting)
+
+    def try_take(self) -> bool:
+        """Take a slot if there is one; never waits."""
+        # While somebody waits, every slot is taken: a slot given back is handed on without becoming free.
+        if self._limit and self.in_flight >= self._limit:
+            return False
+        self.in_flight += 1
+        return True
+
+    async def take(self) -> None:
+        """Take a slot, when it is our turn.
+
+        Raises `ChannelBusyError` when too many wait already. A cancelled wait takes nothing.
+        """
+        if self.try_take():
+            return
+        if len(self._waiting) >= self._most_waiting:
+            raise ChannelBusyError(
+                f"the app has {self.in_flight} calls in flight, its limit, and {len(self._waiting)} more wait"
+            )
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()  # cancelled after the slot was handed to us: the next one gets it
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def give_back(self) -> None:
+        """Give a slot back; once for each one taken."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.in_flight -= 1
+        if not self.in_flight:
+            for waiter in self._idle:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._idle.clear()
+
+    async def idle(self) -> None:
+        """Wait until no call is in flight."""
+        while self.in_flight:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter

@@ -1,0 +1,103 @@
+"""The channel to an app that speaks HTTP or HTTPS.
+
+Step 6a of the request road and last step of the delivery road: one pool of HTTP/1.1 connections an app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dapr_shared.channel.base import AppChannel, ChannelProperties, HealthAnswer, HealthProperties
+from dapr_shared.channel.concurrency import DEFAULT_WAITING
+from dapr_shared.channel.exchange import API_TOKEN, exchange, plain_error, request_target
+from dapr_shared.channel.tls import app_context
+from dapr_shared.wire.http.client import ClientLimits, HttpClient, HttpClientError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from dapr_shared.contracts.invocation import InvokeRequest, InvokeResponse
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.resources.model import ChannelTls
+    from dapr_shared.wire.http.messages import Headers
+
+_PROBE_LIMITS = ClientLimits(connections=2, waiting=8, idle=1)
+
+
+class HttpAppChannel(AppChannel):
+    """One app over HTTP/1.1.
+
+    The app's token (`api_token`) goes out as `dapr-api-token` with every call and with no probe; a value that came
+    from the caller never does. For `https`, see `tls.app_context` on what is verified.
+    """
+
+    def __init__(
+        self,
+        ref: AppRef,
+        properties: ChannelProperties,
+        *,
+        api_token: str | None = None,
+        tls: ChannelTls | None = None,
+        base_path: str = "",
+        limits: ClientLimits | None = None,
+        waiting: int = DEFAULT_WAITING,
+    ) -> None:
+        """`base_path` is put before every path, already encoded. `limits` bound the connections and the answers."""
+        super().__init__(ref, properties, waiting=waiting)
+        self._token = None if api_token is None else (API_TOKEN, api_token.encode())
+        self._tls = tls
+        self._base_path = base_path.rstrip("/").encode("ascii")
+        self._limits = limits or ClientLimits()
+        self._where = _host_port(properties)
+        self._context: ssl.SSLContext | None = None
+        self._client = self._connect(self._limits)
+        # Probes have connections of their own: an app whose pool is full of slow calls is busy, not unhealthy.
+        self._probe_client: HttpClient | None = None
+
+    async def _open(self) -> None:
+        if self.properties.protocol == "https":
+            self._context = await asyncio.to_thread(app_context, self._tls)
+            self._client = self._connect(self._limits)
+
+    def _connect(self, limits: ClientLimits) -> HttpClient:
+        """A client; it connects with its first request."""
+        return HttpClient(
+            self.properties.protocol,
+            self.properties.address,
+            self.properties.port,
+            limits=limits,
+            ssl=self._context,
+            server_name=(self._tls.server_name or None) if self._tls is not None else None,
+        )
+
+    async def _send(self, request: InvokeRequest, timeout: float | None) -> InvokeResponse:  # noqa: ASYNC109 - the wire's
+        headers = [header for header in request.headers if header[0] != API_TOKEN]
+        if self._token is not None:
+            headers.append(self._token)
+        target = request_target(self._base_path, request)
+        return await exchange(self._client, self._where, target, request, headers, timeout)
+
+    async def _probe(self, health: HealthProperties) -> HealthAnswer:
+        if self._probe_client is None:
+            self._probe_client = self._connect(_PROBE_LIMITS)
+        path = health.path if health.path.startswith("/") else "/" + health.path
+        target = self._base_path + path.encode("ascii", "xmlcharrefreplace")
+        headers: Headers = []
+        try:
+            answer = await self._probe_client.request("GET", target, headers, timeout=health.timeout)
+        except HttpClientError as exc:
+            raise plain_error(exc, self._where, health.timeout) from exc
+        if not isinstance(answer.body, bytes):
+            await answer.body.aclose()
+        return HealthAnswer(healthy=200 <= answer.status < 300, status=str(answer.status))
+
+    async def _close(self) -> None:
+        await self._client.aclose()
+        if self._probe_client is not None:
+            await self._probe_client.aclose()
+
+
+def _host_port(properties: ChannelProperties) -> str:
+    host = f"[{properties.address}]" if ":" in properties.address else properties.address
+    return f"{host}:{properties.port}"

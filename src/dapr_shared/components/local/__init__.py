@@ -1,0 +1,1 @@
+"""Secret stores on the machine itself: a JSON file and the environment."""

@@ -1,0 +1,1 @@
+"""Backends that live in this process and end with it."""

@@ -1,0 +1,239 @@
+"""`state.in-memory`: state in this process.
+
+Last step of the request road. Nothing survives the process. Operations of one transaction see each other's effects, in
+order; daprd compares all etags with the state before the transaction instead, which differs only where a transaction
+names one key twice. daprd also refuses a first-write delete without an etag of a key that exists; here, as in the SQL
+stores, such a delete succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime, timedelta
+from typing import ClassVar, NamedTuple
+
+from dapr_shared.contracts.component import BackendError
+from dapr_shared.contracts.settings import Settings
+from dapr_shared.contracts.state import (
+    Concurrency,
+    DeleteRequest,
+    EtagMismatchError,
+    GetRequest,
+    KeysPage,
+    Operation,
+    SetRequest,
+    StateCapability,
+    StateStore,
+    StateValue,
+)
+from dapr_shared.core.ids import random_id
+
+SWEEP_INTERVAL = 1.0
+"""Seconds between two looks for expired values."""
+SWEEP_LIMIT = 5_000
+"""Values that one look examines at most; the next one goes on from there."""
+
+
+class MemoryStateSettings(Settings, frozen=True, kw_only=True):
+    """`state.in-memory` has no settings."""
+
+
+class _Item(NamedTuple):
+    value: StateValue
+    expires: datetime | None
+    order: int
+    """Grows with each write: the order in which keys are listed."""
+
+
+class MemoryStateStore(StateStore[MemoryStateSettings]):
+    """A dictionary with etags, expiry and atomic transactions."""
+
+    settings_type = MemoryStateSettings
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {
+            StateCapability.ETAG,
+            StateCapability.TRANSACTIONAL,
+            StateCapability.TTL,
+            StateCapability.DELETE_WITH_PREFIX,
+            StateCapability.KEYS_LIKE,
+        },
+    )
+
+    _items: dict[str, _Item] | None = None
+    """`None` before the start and after the end."""
+    _writes = 0
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        self._items = {}
+        self._expiring: OrderedDict[str, None] = OrderedDict()
+        stack.callback(self._forget)
+        sweeper = asyncio.create_task(self._sweep_forever(), name=f"{self.context.name}: sweep expired state")
+        stack.push_async_callback(_end, sweeper)
+
+    async def get(self, request: GetRequest) -> StateValue | None:
+        item = self._live(self._open(), request.key)
+        return None if item is None else item.value
+
+    async def bulk_get(
+        self, requests: Sequence[GetRequest], parallelism: int = 0
+    ) -> list[StateValue | BackendError | None]:
+        del parallelism  # nothing here waits
+        return [await self.get(request) for request in requests]
+
+    async def set(self, request: SetRequest) -> None:
+        self._set(self._open(), request)
+
+    async def delete(self, request: DeleteRequest) -> None:
+        self._delete(self._open(), request)
+
+    async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:
+        del metadata
+        items = self._open()
+        before: dict[str, _Item | None] = {}
+        try:
+            for operation in operations:
+                before.setdefault(operation.key, items.get(operation.key))
+                if isinstance(operation, SetRequest):
+                    self._set(items, operation)
+                else:
+                    self._delete(items, operation)
+        except BaseException:
+            for key, item in before.items():
+                self._restore(items, key, item)
+            raise
+
+    async def delete_with_prefix(self, prefix: str) -> int:
+        items = self._open()
+        start = len(prefix)
+        keys = [key for key in items if key.startswith(prefix) and "||" not in key[start:]]
+        count = sum(self._live(items, key) is not None for key in keys)
+        for key in keys:
+            self._remove(items, key)
+        return count
+
+    async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:
+        items = self._open()
+        matches = _like(pattern).fullmatch
+        after = _order_of(token)
+        found = [
+            (item.order, key)
+            for key in tuple(items)
+            if matches(key) and (item := self._live(items, key)) is not None and item.order > after
+        ]
+        found.sort()
+        page = found if page_size is None else found[:page_size]
+        more = len(page) < len(found)
+        return KeysPage(tuple(key for _, key in page), str(page[-1][0]) if more and page else None)
+
+    def sweep(self) -> int:
+        """Remove expired values, with bounded work. Returns how many were removed."""
+        items, expiring = self._open(), self._expiring
+        removed = 0
+        for _ in range(min(SWEEP_LIMIT, len(expiring))):
+            key = next(iter(expiring))
+            if self._live(items, key) is None:
+                removed += 1
+            else:
+                expiring.move_to_end(key)
+        return removed
+
+    def _open(self) -> dict[str, _Item]:
+        if self._items is None:
+            raise BackendError(f"state store {self.context.name} is closed")
+        return self._items
+
+    def _live(self, items: dict[str, _Item], key: str) -> _Item | None:
+        item = items.get(key)
+        if item is None or item.expires is None or self.context.clock.now() < item.expires:
+            return item
+        self._remove(items, key)
+        return None
+
+    def _set(self, items: dict[str, _Item], request: SetRequest) -> None:
+        key = request.key
+        if request.etag:
+            self._check(items, key, request.etag)
+        elif request.concurrency is Concurrency.FIRST_WRITE and self._live(items, key) is not None:
+            raise EtagMismatchError("the key exists and the first write wins")
+        expires = None
+        metadata: Mapping[str, str] = {}
+        if request.ttl is not None and request.ttl > 0:
+            expires = self.context.clock.now() + timedelta(seconds=request.ttl)
+            metadata = {"ttlExpireTime": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+            self._expiring[key] = None
+        else:
+            self._expiring.pop(key, None)
+        self._writes += 1
+        items[key] = _Item(StateValue(request.value, random_id(), metadata), expires, self._writes)
+
+    def _delete(self, items: dict[str, _Item], request: DeleteRequest) -> None:
+        if request.etag:
+            self._check(items, request.key, request.etag)
+        self._remove(items, request.key)
+
+    def _check(self, items: dict[str, _Item], key: str, etag: str) -> None:
+        item = self._live(items, key)
+        if item is None:
+            raise EtagMismatchError("there is no value with this etag: the key does not exist")
+        if item.value.etag != etag:
+            raise EtagMismatchError("the stored value has another etag")
+
+    def _remove(self, items: dict[str, _Item], key: str) -> None:
+        items.pop(key, None)
+        self._expiring.pop(key, None)
+
+    def _restore(self, items: dict[str, _Item], key: str, item: _Item | None) -> None:
+        if item is None:
+            self._remove(items, key)
+            return
+        items[key] = item
+        if item.expires is None:
+            self._expiring.pop(key, None)
+        else:
+            self._expiring[key] = None
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            self.sweep()
+
+    def _forget(self) -> None:
+        self._items = None
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _order_of(token: str | None) -> int:
+    if not token:
+        return 0
+    try:
+        return int(token)
+    except ValueError as error:
+        raise BackendError("the continuation token is not one of this store's") from error
+
+
+def _like(pattern: str) -> re.Pattern[str]:
+    """The regular expression of an SQL LIKE pattern with `\\` as its escape, case-sensitive. Raises `BackendError`."""
+    if not pattern:
+        raise BackendError("the pattern is empty")
+    parts: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        match character:
+            case "%":
+                parts.append(".*")
+            case "_":
+                parts.append(".")
+            case "\\":
+                parts.append(re.escape(next(characters, "\\")))
+            case _:
+                parts.append(re.escape(character))
+    return re.compile("".join(parts), re.DOTALL)

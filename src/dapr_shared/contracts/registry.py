@@ -1,0 +1,43 @@
+"""How blocks find components: by kind, name and the app that asks. The registry itself is in `components/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from dapr_shared.contracts.component import Component
+from dapr_shared.core.ids import AppRef
+
+C = TypeVar("C", bound=Component[Any])
+C_co = TypeVar("C_co", bound=Component[Any], covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[C_co]):
+    """A started component as one app sees it."""
+
+    name: str
+    type: str
+    version: str
+    namespace: str
+    capabilities: frozenset[str]
+    runtime_metadata: Mapping[str, str] = field(repr=False)
+    """The metadata that blocks read, not the adapter (`keyPrefix`, scopes, …); names in lower case. May hold keys."""
+    component: C_co
+
+
+class Components(Protocol):
+    """The components that are open now. Scopes are checked here and nowhere else (design §5.3)."""
+
+    def find(self, contract: type[C], app: AppRef, name: str) -> Opened[C] | None:
+        """The component of that kind and name, if this app may see it."""
+        ...
+
+    def has(self, contract: type[Component[Any]], app: AppRef) -> bool:
+        """Whether this app sees any component of that kind."""
+        ...
+
+    def visible(self, app: AppRef) -> Sequence[Opened[Component[Any]]]:
+        """All components that this app sees, in order of name."""
+        ...

@@ -1,0 +1,67 @@
+"""Evidence, and the `Caller` that it proves.
+
+Step 2 of the request road. A caller is made by `AppRegistry.identify` and nowhere else; what a request merely claims
+(headers, paths) never becomes one (design §5.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dapr_shared.core.ids import AppRef
+from dapr_shared.resources.model import App, Configuration
+
+
+class Evidence(StrEnum):
+    """What proved an app."""
+
+    SINGLE_APP = "single-app"
+    """The instance was started for this one app (`--app-id`)."""
+    TOKEN = "token"
+    """The request carried one of the app's API tokens."""
+    LISTENER = "listener"
+    """The request came in at a loopback port or socket that belongs to the app."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerIdentity:
+    """What the wire is given for a listener, and hands back with each request that the listener accepted."""
+
+    name: str
+    """For logs: `http`, `grpc`, `public`, `app orders http`."""
+    app: AppRef | None = None
+    """The app that the listener belongs to; `None` for the listeners that all apps share."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegisteredApp:
+    """One app that this instance serves."""
+
+    ref: AppRef
+    app: App
+    configuration: Configuration | None = None
+    given_namespace: str = ""
+    """The namespace, where one was given; empty where `default` was assumed (key prefix `namespace`, behaviours §2)."""
+    token_digests: frozenset[bytes] = frozenset()
+    """SHA-256 digests of the tokens that prove it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """The app that a request has proved. Every block method takes one first."""
+
+    record: RegisteredApp
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def ref(self) -> AppRef:
+        return self.record.ref
+
+    @property
+    def app_id(self) -> str:
+        return self.record.ref.app_id
+
+    @property
+    def namespace(self) -> str:
+        return self.record.ref.namespace

@@ -1,0 +1,444 @@
+"""Dapr's metrics under Dapr's exact names and labels, and this product's own (`dapr_shared_…`).
+
+Beside both roads: the pipeline, the blocks and the channels count through the small typed methods here. What they
+return is kept here by its labels, so that counting a request is one look-up in a dict and a few additions. Names,
+labels and buckets: reference behaviours §8. `app_id` is the app that a call belongs to; it is empty, and so absent from
+the output, for what belongs to the instance as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from dapr_shared.core.errors import GrpcCode
+from dapr_shared.observability.metrics import (
+    DEFAULT_LABEL_SET_LIMIT,
+    OTHER,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    Registry,
+)
+from dapr_shared.observability.process_metrics import add_process_metrics
+
+LATENCY_BUCKETS = (
+    1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 300, 400, 500, 650, 800, 1000,
+    2000, 5000, 10000, 20000, 50000, 100000,
+)  # fmt: skip
+"""Milliseconds: Dapr's default distribution of latencies."""
+
+SIZE_BUCKETS = (
+    1024, 2048, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864, 268435456, 1073741824, 4294967296,
+)  # fmt: skip
+"""Bytes: Dapr's distribution of sizes."""
+
+GRPC_STATUS_NAMES = (
+    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists", "PermissionDenied",
+    "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal", "Unavailable",
+    "DataLoss", "Unauthenticated",
+)  # fmt: skip
+"""The values of the gRPC status labels, by code: Go's names, as Dapr writes them."""
+
+BREAKER_STATES = ("closed", "half-open", "open", "unknown")
+"""The `status` label of `dapr_resiliency_cb_state`; the one in force is 1, the others 0."""
+
+_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
+_INCREASED = 5
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """What `spec.metrics` of the Configuration and the flags say about metrics."""
+
+    latency_buckets: tuple[float, ...] = LATENCY_BUCKETS
+    """Milliseconds, ascending (`latencyDistributionBuckets`)."""
+    increased_cardinality: bool = False
+    """Count HTTP responses by path as well, and let each family have five times as many label sets."""
+    exclude_verbs: bool = False
+    """Leave the HTTP method out of the labels."""
+    record_error_codes: bool = False
+    """Count the error codes that the APIs answer with."""
+    label_set_limit: int = DEFAULT_LABEL_SET_LIMIT
+    """Label sets of a family; what comes after that counts under `_other`."""
+
+
+class CallMetrics:
+    """What one kind of call counts: how often, how long and how much in each direction."""
+
+    __slots__ = ("completed", "latency", "received", "responses", "sent")
+
+    def __init__(
+        self,
+        completed: Counter,
+        latency: Histogram,
+        received: Histogram,
+        sent: Histogram,
+        responses: Counter | None = None,
+    ) -> None:
+        self.completed = completed
+        self.latency = latency
+        self.received = received
+        self.sent = sent
+        self.responses = responses
+
+    def record(self, milliseconds: float, received: int, sent: int) -> None:
+        """Count one finished call; the sizes are of the bodies, in bytes, as this process received and sent them."""
+        self.completed.inc()
+        self.latency.observe(milliseconds)
+        self.received.observe(received)
+        self.sent.observe(sent)
+        if self.responses is not None:
+            self.responses.inc()
+
+
+class OperationMetrics:
+    """What one kind of operation or probe counts: how often and how long."""
+
+    __slots__ = ("count", "latency")
+
+    def __init__(self, count: Counter, latency: Histogram) -> None:
+        self.count = count
+        self.latency = latency
+
+    def record(self, milliseconds: float) -> None:
+        """Count one."""
+        self.count.inc()
+        self.latency.observe(milliseconds)
+
+
+class InvocationMetrics:
+    """What one kind of service invocation counts on both ends, which are both here."""
+
+    __slots__ = ("_counters", "_latency")
+
+    def __init__(self, counters: tuple[Counter, Counter, Counter, Counter], latency: Histogram) -> None:
+        self._counters = counters
+        self._latency = latency
+
+    def record(self, milliseconds: float) -> None:
+        """Count one finished invocation."""
+        for counter in self._counters:
+            counter.inc()
+        self._latency.observe(milliseconds)
+
+
+class DaprMetrics:
+    """All metrics of one instance, and its registry."""
+
+    def __init__(self, options: MetricsOptions | None = None, *, version: str = "") -> None:
+        self.options = options or MetricsOptions()
+        limit = self.options.label_set_limit * (_INCREASED if self.options.increased_cardinality else 1)
+        self.registry = Registry(limit=limit)
+        self._calls: dict[tuple[str, ...], CallMetrics] = {}
+        self._operations: dict[tuple[str, ...], OperationMetrics] = {}
+        self._invocations: dict[tuple[str, ...], InvocationMetrics] = {}
+        self._add_http()
+        self._add_grpc()
+        self._add_components()
+        self._add_invocations()
+        self._add_resiliency()
+        self._add_own(version)
+        add_process_metrics(self.registry)
+
+    # The request road ------------------------------------------------------------------------------------------------
+    def http_request(self, app_id: str, method: str, path: str, status: int) -> CallMetrics:
+        """A request to the HTTP API. `path` is the endpoint's name, such as `GetState` or `InvokeService/<app>`.
+
+        Name only apps that exist in it: a caller can make up any number of others.
+        """
+        key = ("http-server", app_id, method, path, str(status))
+        return self._calls.get(key) or self._keep(self._calls, key, self._http_server(*key[1:]))
+
+    def http_call(self, app_id: str, method: str, path: str, status: int) -> CallMetrics:
+        """A request to an HTTP app; `app_id` is that app, `path` a name as of `http_request`."""
+        key = ("http-client", app_id, method, path, str(status))
+        return self._calls.get(key) or self._keep(self._calls, key, self._http_client(*key[1:]))
+
+    def grpc_request(self, app_id: str, method: str, code: GrpcCode) -> CallMetrics:
+        """A call of the gRPC API; `method` is the full name, `/package.Service/Method`."""
+        key = ("grpc-server", app_id, method, GRPC_STATUS_NAMES[code])
+        return self._calls.get(key) or self._keep(self._calls, key, self._grpc(self._grpc_server, *key[1:]))
+
+    def grpc_call(self, app_id: str, method: str, code: GrpcCode) -> CallMetrics:
+        """A call of a gRPC app; `app_id` is that app."""
+        key = ("grpc-client", app_id, method, GRPC_STATUS_NAMES[code])
+        return self._calls.get(key) or self._keep(self._calls, key, self._grpc(self._grpc_client, *key[1:]))
+
+    def http_health_probe(self, app_id: str, status: int) -> OperationMetrics:
+        """A health probe of an HTTP app."""
+        return self._operation("http-probe", self._http_probes, app_id, str(status))
+
+    def grpc_health_probe(self, app_id: str, code: GrpcCode) -> OperationMetrics:
+        """A health probe of a gRPC app."""
+        return self._operation("grpc-probe", self._grpc_probes, app_id, GRPC_STATUS_NAMES[code])
+
+    def state_operation(
+        self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
+    ) -> OperationMetrics:
+        """An operation on a state store: get, set, delete, bulk_get, bulk_delete, transaction, query."""
+        return self._operation("state", self._state, app_id, component, namespace, operation, _bool(success))
+
+    def secret_operation(
+        self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
+    ) -> OperationMetrics:
+        """An operation on a secret store: get, bulk_get."""
+        return self._operation("secret", self._secret, app_id, component, namespace, operation, _bool(success))
+
+    def invocation(
+        self, source: str, target: str, status: int, kind: Literal["unary", "streaming"] = "unary"
+    ) -> InvocationMetrics:
+        """A service invocation between two apps of this instance; `status` is the number of HTTP or gRPC."""
+        key = (source, target, str(status), kind)
+        found = self._invocations.get(key)
+        if found is not None:
+            return found
+        counters = (
+            self._invoke_sent.child(source, target, kind),
+            self._invoke_received.child(target, source),
+            self._invoke_answered.child(target, source, key[2]),
+            self._invoke_answers.child(source, target, key[2], kind),
+        )
+        latency = self._invoke_latency.child(source, target, key[2])
+        return self._keep(self._invocations, key, InvocationMetrics(counters, latency))
+
+    def calls_in_flight(self, app_id: str) -> Gauge:
+        """The calls of an app that are being worked on; keep the gauge with the app."""
+        return self.in_flight.child(app_id)
+
+    def error_code(self, app_id: str, code: str, category: str = "") -> None:
+        """An error that an API answered with; counted only if `record_error_codes` is on."""
+        if self.options.record_error_codes:
+            self.error_codes.child(app_id, code, category).inc()
+
+    # Resiliency ------------------------------------------------------------------------------------------------------
+    def policy_executed(
+        self, app_id: str, name: str, policy: str, namespace: str, direction: str, target: str, status: str = ""
+    ) -> None:
+        """A policy (`timeout`, `retry`, `circuitbreaker`) was applied to a call."""
+        self.policy_executions.child(app_id, name, policy, namespace, direction, target, status).inc()
+
+    def policy_activated(
+        self, app_id: str, name: str, policy: str, namespace: str, direction: str, target: str, status: str = ""
+    ) -> None:
+        """A policy had to act: a time-out, a retry, a breaker that changed its state."""
+        self.policy_activations.child(app_id, name, policy, namespace, direction, target, status).inc()
+
+    def breaker_state(self, app_id: str, name: str, namespace: str, direction: str, target: str, state: str) -> None:
+        """The state of a circuit breaker, one of `BREAKER_STATES`."""
+        for known in BREAKER_STATES:
+            gauge = self.breaker_states.child(app_id, name, "circuitbreaker", namespace, direction, target, known)
+            gauge.set(int(known == state))
+
+    # Life ------------------------------------------------------------------------------------------------------------
+    def forget_app(self, app_id: str) -> None:
+        """Drop what was counted for an app that is gone, so that new apps find room below the limit.
+
+        Children that others kept for it count into nothing from now on: look them up again if the app comes back.
+        """
+        for label in ("app_id", "src_app_id", "dst_app_id"):
+            self.registry.forget(label, app_id)
+        self._calls.clear()
+        self._operations.clear()
+        self._invocations.clear()
+
+    def read_dropped_log_lines(self, read: Callable[[], int]) -> None:
+        """Have the number of dropped log lines read at every scrape."""
+        self.registry.on_scrape(lambda: setattr(self.log_lines_dropped.child(), "value", read()))
+
+    # The families ----------------------------------------------------------------------------------------------------
+    def _add_http(self) -> None:
+        request = ("method", "path", "status")
+        self._http_requests = self._counter("http_server_request_count", "HTTP requests to the API.", *request)
+        self._http_responses = self._counter("http_server_response_count", "HTTP responses of the API.", *request)
+        self._http_latency = self._latency("http_server_latency", "Time of HTTP requests to the API, in ms.", *request)
+        self._http_received = self._size("http_server_request_bytes", "Size of HTTP request bodies.")
+        self._http_sent = self._size("http_server_response_bytes", "Size of HTTP response bodies.")
+        self._client_calls = self._counter("http_client_completed_count", "HTTP requests to apps.", *request)
+        self._client_latency = self._latency(
+            "http_client_roundtrip_latency", "Time of HTTP requests to apps, in ms.", *request
+        )
+        self._client_sent = self._size("http_client_sent_bytes", "Size of request bodies sent to apps.", *request)
+        self._client_received = self._size("http_client_received_bytes", "Size of response bodies of apps.")
+        self._http_probes = (
+            self._counter("http_healthprobes_completed_count", "Health probes of HTTP apps.", "status"),
+            self._latency(
+                "http_healthprobes_roundtrip_latency", "Time of health probes of HTTP apps, in ms.", "status"
+            ),
+        )
+
+    def _add_grpc(self) -> None:
+        server = ("grpc_server_method", "grpc_server_status")
+        self._grpc_server = (
+            self._counter("grpc_io_server_completed_rpcs", "Calls of the gRPC API.", *server),
+            self._latency("grpc_io_server_server_latency", "Time of calls of the gRPC API, in ms.", *server),
+            self._size("grpc_io_server_received_bytes_per_rpc", "Bytes received in a call of the gRPC API.", server[0]),
+            self._size("grpc_io_server_sent_bytes_per_rpc", "Bytes sent in a call of the gRPC API.", server[0]),
+        )
+        client = ("grpc_client_method", "grpc_client_status")
+        self._grpc_client = (
+            self._counter("grpc_io_client_completed_rpcs", "gRPC calls of apps.", *client),
+            self._latency("grpc_io_client_roundtrip_latency", "Time of gRPC calls of apps, in ms.", *client),
+            self._size("grpc_io_client_received_bytes_per_rpc", "Bytes received in a gRPC call of an app.", client[0]),
+            self._size("grpc_io_client_sent_bytes_per_rpc", "Bytes sent in a gRPC call of an app.", client[0]),
+        )
+        self._grpc_probes = (
+            self._counter("grpc_io_healthprobes_completed_count", "Health probes of gRPC apps.", client[1]),
+            self._latency(
+                "grpc_io_healthprobes_roundtrip_latency", "Time of health probes of gRPC apps, in ms.", client[1]
+            ),
+        )
+
+    def _add_components(self) -> None:
+        operation = ("component", "namespace", "operation", "success")
+        self._state = (
+            self._counter("component_state_count", "Operations on state stores.", *operation),
+            self._latency("component_state_latencies", "Time of operations on state stores, in ms.", *operation),
+        )
+        self._secret = (
+            self._counter("component_secret_count", "Operations on secret stores.", *operation),
+            self._latency("component_secret_latencies", "Time of operations on secret stores, in ms.", *operation),
+        )
+        self.components_loaded = self._counter("runtime_component_loaded", "Components that were read.")
+        self.components_opened = self._counter(
+            "runtime_component_init_total", "Components that were opened.", "component"
+        )
+        self.components_failed = self._counter(
+            "runtime_component_init_fail_total", "Components that could not be opened.",
+            "component", "reason", "componentName",
+        )  # fmt: skip
+        self.error_codes = self._counter(
+            "error_code_total", "Errors that the APIs answered with, by code.", "error_code", "category"
+        )
+
+    def _add_invocations(self) -> None:
+        name = "runtime_service_invocation_"
+        self._invoke_sent = self._counter(name + "req_sent_total", "Invocations sent.", "dst_app_id", "type")
+        self._invoke_received = self._counter(name + "req_recv_total", "Invocations received.", "src_app_id")
+        self._invoke_answered = self._counter(name + "res_sent_total", "Answers sent.", "dst_app_id", "status")
+        self._invoke_answers = self._counter(
+            name + "res_recv_total", "Answers received.", "src_app_id", "status", "type"
+        )
+        self._invoke_latency = self._latency(
+            name + "res_recv_latency_ms", "Time from an invocation to its answer, in ms.", "src_app_id", "status"
+        )
+
+    def _add_resiliency(self) -> None:
+        labels = ("name", "policy", "namespace", "flow_direction", "target", "status")
+        self.policies_loaded = self._counter("resiliency_loaded", "Resiliency policies loaded.", "name", "namespace")
+        self.policy_executions = self._counter("resiliency_count", "Policies applied to calls.", *labels)
+        self.policy_activations = self._counter(
+            "resiliency_activations_total", "Policies that acted: time-outs, retries, breaker changes.", *labels
+        )
+        self.breaker_states = self._gauge("resiliency_cb_state", "1 for the state a breaker is in, else 0.", *labels)
+
+    def _add_own(self, version: str) -> None:
+        counter, gauge = self.registry.counter, self.registry.gauge
+        own = "dapr_shared_"
+        gauge(own + "build_info", "Always 1; the label tells the version.", ["version"]).child(version).set(1)
+        self.ready = gauge(own + "ready", "1 while the instance is ready to serve, else 0.")
+        self.apps = gauge(own + "apps", "Apps that this instance serves.")
+        self.app_healthy = gauge(own + "app_healthy", "1 while an app passes its health checks, else 0.", ["app_id"])
+        self.components_open = gauge(own + "components_open", "Components that are open.")
+        self.in_flight = gauge(own + "calls_in_flight", "Calls of an app that are being worked on.", ["app_id"])
+        self.connections = gauge(
+            own + "listener_connections", "Connections that are open on a listener.", ["listener", "protocol"]
+        )
+        self.app_changes = counter(own + "app_changes_total", "Apps added, changed and removed.", ["change"])
+        self.reloads = counter(own + "reload_total", "Reloads of the resources, by result.", ["result"])
+        self.resource_problems = counter(own + "resource_problems_total", "Resources that were refused.", ["kind"])
+        self.identity_refused = counter(
+            own + "identity_refused_total", "Requests whose caller was not proved, by reason.", ["reason"]
+        )
+        self.access_refused = counter(
+            own + "access_refused_total", "Requests of a proved caller that were not allowed.", ["app_id", "reason"]
+        )
+        self.invocations_failed = counter(
+            own + "invocation_failures_total", "Invocations that did not reach their app.", ["app_id", "reason"]
+        )
+        self.component_write_failures = counter(
+            own + "component_write_failures_total", "Writes that a component refused or lost.", ["component"]
+        )
+        self.drains = counter(own + "drain_total", "Drains that ended, by result.", ["result"])
+        self.without_effect = counter(
+            own + "without_effect_total", "Settings and resource kinds given that have no effect.", ["name"]
+        )
+        self.defects = counter(own + "defects_total", "Errors that nothing expected: defects.", ["where"])
+        self.log_lines_dropped = counter(own + "log_lines_dropped_total", "Log lines that found the queue full.")
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Family[Counter]:
+        return self.registry.counter(f"dapr_{name}", documentation, ("app_id", *labels))
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Family[Gauge]:
+        return self.registry.gauge(f"dapr_{name}", documentation, ("app_id", *labels))
+
+    def _latency(self, name: str, documentation: str, *labels: str) -> Family[Histogram]:
+        buckets = self.options.latency_buckets
+        return self.registry.histogram(f"dapr_{name}", documentation, ("app_id", *labels), buckets=buckets)
+
+    def _size(self, name: str, documentation: str, *labels: str) -> Family[Histogram]:
+        return self.registry.histogram(f"dapr_{name}", documentation, ("app_id", *labels), buckets=SIZE_BUCKETS)
+
+    # Making children -------------------------------------------------------------------------------------------------
+    def _keep(self, cache: dict[tuple[str, ...], V], key: tuple[str, ...], value: V) -> V:
+        # A caller can invent methods: what the families do not take in, the cache does not keep either.
+        if len(cache) < self.registry.limit:
+            cache[key] = value
+        return value
+
+    def _verb(self, method: str) -> str:
+        if self.options.exclude_verbs:
+            return ""
+        return method if method in _VERBS else OTHER
+
+    def _http_server(self, app_id: str, method: str, path: str, status: str) -> CallMetrics:
+        labels = (app_id, self._verb(method), path, status)
+        return CallMetrics(
+            self._http_requests.child(*labels),
+            self._http_latency.child(*labels),
+            self._http_received.child(app_id),
+            self._http_sent.child(app_id),
+            self._http_responses.child(*labels) if self.options.increased_cardinality else None,
+        )
+
+    def _http_client(self, app_id: str, method: str, path: str, status: str) -> CallMetrics:
+        labels = (app_id, self._verb(method), path, status)
+        return CallMetrics(
+            self._client_calls.child(*labels),
+            self._client_latency.child(*labels),
+            self._client_received.child(app_id),
+            self._client_sent.child(*labels),
+        )
+
+    def _grpc(
+        self,
+        families: tuple[Family[Counter], Family[Histogram], Family[Histogram], Family[Histogram]],
+        app_id: str,
+        method: str,
+        status: str,
+    ) -> CallMetrics:
+        completed, latency, received, sent = families
+        return CallMetrics(
+            completed.child(app_id, method, status),
+            latency.child(app_id, method, status),
+            received.child(app_id, method),
+            sent.child(app_id, method),
+        )
+
+    def _operation(
+        self, kind: str, families: tuple[Family[Counter], Family[Histogram]], *labels: str
+    ) -> OperationMetrics:
+        key = (kind, *labels)
+        found = self._operations.get(key)
+        if found is not None:
+            return found
+        count, latency = families
+        return self._keep(self._operations, key, OperationMetrics(count.child(*labels), latency.child(*labels)))
+
+
+def _bool(value: bool) -> str:  # noqa: FBT001 - the value of a label
+    return "true" if value else "false"

@@ -1,0 +1,1 @@
+"""Resources as frozen data: read from YAML, compared, watched. What they mean is decided elsewhere."""

@@ -1,0 +1,1 @@
+"""gRPC engines behind one small interface."""
