@@ -10,7 +10,8 @@ import posixpath
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from dapr_shared.blocks.invoke_headers import identity_headers, request_headers, response_headers
+from dapr_shared.blocks.invoke_headers import identity_headers, proxy_metadata, request_headers, response_headers
+from dapr_shared.channel.grpc import GrpcAppChannel
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
     AppTimeoutError,
@@ -20,15 +21,26 @@ from dapr_shared.contracts.invocation import (
     InvokeResponse,
 )
 from dapr_shared.core import errors
+from dapr_shared.core.errors import GrpcCode
 from dapr_shared.core.ids import AppRef
+from dapr_shared.wire.grpc.interface import GrpcError
+from dapr_shared.wire.grpc.proxy import relay
 from dapr_shared.wire.http.messages import BodyError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.events import Events
     from dapr_shared.security.access_control import Decision
+    from dapr_shared.wire.grpc.interface import Call
     from dapr_shared.wire.http.messages import Body, Headers
+
+EXTERNAL = "external"
+"""Label of targets that are not apps of this instance: their names have no bound."""
+ON_INVOKE = "/dapr.proto.runtime.v1.AppCallback/OnInvoke"
 
 _FORBIDDEN_IN_METHOD = frozenset("#?\x7f") | {chr(code) for code in range(32)}
 
@@ -41,10 +53,18 @@ class Channels(Protocol):
         ...
 
 
+class Invokable(Protocol):
+    """Whatever can be invoked: an app's channel, a service outside."""
+
+    async def invoke(self, request: InvokeRequest, *, timeout: float | None = None) -> InvokeResponse:
+        """Call it. Raises `ChannelError` and `BodyError`; any status is an answer."""
+        ...
+
+
 class Targets(Protocol):
     """How the block reaches what is not an app of this instance."""
 
-    def resolve(self, caller: Caller, target: str) -> AppChannel | None:
+    def resolve(self, caller: Caller, target: str) -> Invokable | None:
         """An HTTPEndpoint that the caller sees, or an absolute URL that it may call; `None` when neither.
 
         Raises `DaprError` where calling it is forbidden.
@@ -69,6 +89,7 @@ class InvokeBlock:
         targets: Targets,
         policies: AccessPolicies,
         metrics: DaprMetrics,
+        events: Events,
         *,
         serves: Serves,
     ) -> None:
@@ -76,6 +97,7 @@ class InvokeBlock:
         self._targets = targets
         self._policies = policies
         self._metrics = metrics
+        self._events = events
         self._serves = serves
 
     async def invoke(
@@ -105,28 +127,61 @@ class InvokeBlock:
             forwarded += identity_headers(caller.app_id, caller.namespace, ref.app_id)
         forwarded += trace
         started = perf_counter()
-        self._metrics.invocation_sent(caller.app_id, target)
         try:
             answer = await channel.invoke(InvokeRequest(path, verb, query, forwarded, body, content_type))
         except ChannelError as error:
-            self._metrics.invocation_failed(caller.app_id, target, type(error).__name__)
+            self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
             raise _channel_failure(target, error) from error
         except BodyError as error:  # http-api §1: for an invocation a body over the limit is a failed invocation
             raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
-        self._metrics.invocation_answered(
-            caller.app_id, target, answer.status, (perf_counter() - started) * 1000
-        )
+        self._count(caller, ref.app_id if ref else EXTERNAL, body, answer, (perf_counter() - started) * 1000)
         answer.headers = response_headers(answer.headers)
         return answer
 
-    def proxy_target(self, caller: Caller, target: str, operation: str) -> AppChannel:
-        """The channel to relay a gRPC call of an unknown service to, once the callee allows it."""
+    def _count(self, caller: Caller, callee: str, body: Body, answer: InvokeResponse, milliseconds: float) -> None:
+        sent = len(body) if isinstance(body, bytes) else 0
+        received = len(answer.body) if isinstance(answer.body, bytes) else 0
+        if answer.grpc_status is None:
+            # The verb and path are the caller's to choose: they are no labels here.
+            self._metrics.http_call(callee, "", f"InvokeService/{callee}", answer.status).record(
+                milliseconds, received, sent
+            )
+            self._metrics.invocation(caller.app_id, callee, answer.status).record(milliseconds)
+        else:
+            self._metrics.grpc_call(callee, ON_INVOKE, answer.grpc_status[0]).record(milliseconds, received, sent)
+            self._metrics.invocation(caller.app_id, callee, int(answer.grpc_status[0])).record(milliseconds)
+
+    async def proxy(
+        self, caller: Caller, target: str, call: Call, messages: AsyncIterator[bytes], trace: Headers
+    ) -> AsyncIterator[bytes]:
+        """Relay a gRPC call of a service that only the app knows, message by message.
+
+        Raises `INVOKE_…` rows as `invoke` does, and `GrpcError` as the app answered it.
+        """
         channel, ref = self._channel(caller, target)
         if ref is not None:
-            self._authorize(caller, ref, target, operation, "NONE")
-        return channel
+            self._authorize(caller, ref, target, call.method, "NONE")
+        if ref is None or not isinstance(channel, GrpcAppChannel):
+            raise errors.INVOKE_FAILED(app=target, detail=f"{target} is not a gRPC app: {call.method} cannot be relayed")
+        metadata = proxy_metadata(call.metadata, caller.app_id, caller.namespace, ref.app_id, trace)
+        started = perf_counter()
+        code = GrpcCode.OK
+        try:
+            async with channel.slot():
+                answers = relay(call, messages, channel.client, call.method, [*metadata, *channel.metadata_for_app()])
+                async for message in answers:
+                    yield message
+        except GrpcError as error:
+            code = error.code
+            raise
+        except ChannelError as error:
+            self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
+            raise _channel_failure(target, error) from error
+        finally:
+            elapsed = (perf_counter() - started) * 1000
+            self._metrics.invocation(caller.app_id, ref.app_id, int(code), "streaming").record(elapsed)
 
-    def _channel(self, caller: Caller, target: str) -> tuple[AppChannel, AppRef | None]:
+    def _channel(self, caller: Caller, target: str) -> tuple[Invokable, AppRef | None]:
         if "://" not in target:
             ref = parse_target(caller, target)
             if self._serves(ref):

@@ -5,7 +5,11 @@ Part of the invoke block, both ways. Facts: reference http-api §3 (filtering, a
 
 from __future__ import annotations
 
-from dapr_shared.wire.http.messages import Headers
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dapr_shared.wire.grpc.interface import Metadata
+    from dapr_shared.wire.http.messages import Headers
 
 _HOP_BY_HOP = frozenset(
     {
@@ -47,6 +51,33 @@ def request_headers(headers: Headers) -> Headers:
 def response_headers(headers: Headers) -> Headers:
     """The end-to-end headers of an app's answer."""
     return _filtered(headers, _NEVER_TO_CALLER)
+
+
+_NEVER_PROXIED = frozenset(
+    {
+        "dapr-api-token",
+        "dapr-app-id",
+        "dapr-callee-app-id",
+        "dapr-caller-app-id",
+        "dapr-caller-namespace",
+        "dapr-stream",
+        "traceparent",
+        "tracestate",
+        "grpc-trace-bin",
+    }
+)
+
+
+def proxy_metadata(
+    metadata: Metadata, caller_app_id: str, caller_namespace: str, callee_app_id: str, trace: Headers
+) -> list[tuple[str, str | bytes]]:
+    """The metadata of a relayed gRPC call: the caller's own without claims, the proved identity, the trace."""
+    kept: list[tuple[str, str | bytes]] = [(key, value) for key, value in metadata if key not in _NEVER_PROXIED]
+    kept += [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in (*identity_headers(caller_app_id, caller_namespace, callee_app_id), *trace)
+    ]
+    return kept
 
 
 def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:

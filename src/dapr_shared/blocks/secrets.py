@@ -97,5 +97,5 @@ class SecretsBlock:
             success = True
         finally:
             self._metrics.secret_operation(
-                caller.app_id, opened.name, caller.namespace, operation, success, (perf_counter() - started) * 1000
-            )
+                caller.app_id, opened.name, caller.namespace, operation, success=success
+            ).record((perf_counter() - started) * 1000)

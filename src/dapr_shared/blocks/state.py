@@ -221,8 +221,8 @@ class StateBlock:
             success = True
         finally:
             self._metrics.state_operation(
-                caller.app_id, opened.name, caller.namespace, operation, success, (perf_counter() - started) * 1000
-            )
+                caller.app_id, opened.name, caller.namespace, operation, success=success
+            ).record((perf_counter() - started) * 1000)
 
 
 def _full_key(opened: Opened[StateStore[Any]], caller: Caller, key: str) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from dapr_shared.channel.concurrency import DEFAULT_WAITING, CallSlots
+from dapr_shared.channel.concurrency import DEFAULT_WAITING, CallSlots, HeldBody
 from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
@@ -25,6 +24,9 @@ from dapr_shared.contracts.invocation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from contextlib import AsyncExitStack
+
     from dapr_shared.core.ids import AppRef
     from dapr_shared.wire.http.messages import BodyStream
 
@@ -65,6 +67,12 @@ class ChannelProperties:
     """Calls at a time; 0 means no limit."""
     health: HealthProperties | None = None
     """`None`: health checks are off, and the app always counts as healthy."""
+
+    @property
+    def where(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,12 @@ class AppChannel(ABC):
         """Calls that wait for a slot now."""
         return self._slots.waiting
 
-    async def invoke(self, request: InvokeRequest, *, timeout: float | None = None) -> InvokeResponse:
+    async def invoke(
+        self,
+        request: InvokeRequest,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the wire's timer is cheaper than a scope around it
+    ) -> InvokeResponse:
         """Call a method of the app. Whatever the app answers is an answer, not an error.
 
         `timeout` is in seconds, until the answer's head, the wait for a slot included; `None` means no limit. A body
@@ -124,8 +137,7 @@ class AppChannel(ABC):
         if not slots.try_take():
             timeout = await self._wait_for_slot(timeout)
         try:
-            if self._closed:
-                raise AppUnreachableError(f"the channel to app {self.ref} is closed")
+            self._check_open()
             response = await self._send(request, timeout)
         except AppUnreachableError:
             slots.give_back()
@@ -138,11 +150,11 @@ class AppChannel(ABC):
         if isinstance(body, bytes):
             slots.give_back()
         else:
-            response.body = _HeldBody(cast("BodyStream", body), slots)  # what `_send` promises
+            response.body = HeldBody(cast("BodyStream", body), slots)  # what `_send` promises
         return response
 
     @asynccontextmanager
-    async def slot(self, *, timeout: float | None = None) -> AsyncIterator[None]:
+    async def slot(self, *, timeout: float | None = None) -> AsyncGenerator[None]:  # noqa: ASYNC109 - as in `invoke`
         """Hold a slot for a call that does not go through `invoke`: a proxied one, a stream.
 
         `timeout` is in seconds, for the wait. Raises what `invoke` raises before it calls.
@@ -152,8 +164,7 @@ class AppChannel(ABC):
         if not self._slots.try_take():
             await self._wait_for_slot(timeout)
         try:
-            if self._closed:
-                raise AppUnreachableError(f"the channel to app {self.ref} is closed")
+            self._check_open()
             yield
         finally:
             self._slots.give_back()
@@ -175,7 +186,7 @@ class AppChannel(ABC):
         """Whether the app's port accepts TCP connections now. Never raises."""
         return await accepts_tcp(self.properties.address, self.properties.port, REACH_TIMEOUT)
 
-    def reached(self) -> None:
+    def reached(self) -> None:  # noqa: B027 - only what backs off by itself needs to know
         """Say that the app's port accepts connections again, so that no reconnecting waits. Nothing by default."""
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -203,6 +214,10 @@ class AppChannel(ABC):
         self._closed = True
         await self._close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise AppUnreachableError(f"the channel to app {self.ref} is closed")
+
     async def _wait_for_slot(self, timeout: float | None) -> float | None:  # noqa: ASYNC109 - one deadline for both waits
         """Wait for our turn; return what is left of the time."""
         loop = asyncio.get_running_loop()
@@ -227,53 +242,10 @@ class AppChannel(ABC):
     async def _probe(self, health: HealthProperties) -> HealthAnswer:
         """Ask the app for its health, without the app's token. The caller keeps the time."""
 
+    @abstractmethod
     async def _open(self) -> None:
-        """Open what the protocol needs. Nothing by default."""
+        """Open what the protocol needs, without connecting. Raises `ChannelConfigurationError`."""
 
     @abstractmethod
     async def _close(self) -> None:
         """Close connections; calls in flight fail."""
-
-
-class _HeldBody:
-    """A streamed body of an answer; the call keeps its slot until the body is finished."""
-
-    __slots__ = ("_body", "_chunks", "_slots")
-
-    def __init__(self, body: BodyStream, slots: CallSlots) -> None:
-        self._body = body
-        self._chunks: AsyncIterator[bytes] | None = None
-        self._slots: CallSlots | None = slots
-
-    @property
-    def content_length(self) -> int | None:
-        return self._body.content_length
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._chunks is None:
-            self._chunks = aiter(self._body)
-        try:
-            return await anext(self._chunks)
-        except BaseException:
-            self._finish()
-            raise
-
-    async def read(self, limit: int) -> bytes:
-        try:
-            return await self._body.read(limit)
-        finally:
-            await self.aclose()
-
-    async def aclose(self) -> None:
-        try:
-            await self._body.aclose()
-        finally:
-            self._finish()
-
-    def _finish(self) -> None:
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots.give_back()

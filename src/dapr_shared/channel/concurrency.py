@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import TYPE_CHECKING
 
 from dapr_shared.contracts.invocation import ChannelBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dapr_shared.wire.http.messages import BodyStream
 
 DEFAULT_WAITING = 10_000
 """Calls of one app that may wait for a slot (`CallSlots`)."""
@@ -87,3 +93,50 @@ class CallSlots:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
+
+
+class HeldBody:
+    """A streamed body of an answer; the call keeps its slot until the body is finished."""
+
+    __slots__ = ("_body", "_chunks", "_slots")
+
+    def __init__(self, body: BodyStream, slots: CallSlots) -> None:
+        self._body = body
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._slots: CallSlots | None = slots
+
+    @property
+    def content_length(self) -> int | None:
+        """Announced length in bytes, if any."""
+        return self._body.content_length
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = aiter(self._body)
+        try:
+            return await anext(self._chunks)
+        except BaseException:
+            self._finish()
+            raise
+
+    async def read(self, limit: int) -> bytes:
+        """All of it; see `BodyStream.read`."""
+        try:
+            return await self._body.read(limit)
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Drop the rest; see `BodyStream.aclose`."""
+        try:
+            await self._body.aclose()
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.give_back()

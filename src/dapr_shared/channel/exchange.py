@@ -6,6 +6,7 @@ outside (`external.py`) have in common.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -29,15 +30,19 @@ from dapr_shared.wire.http.client import (
 from dapr_shared.wire.http.messages import BodyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from dapr_shared.wire.http.client import HttpClient
-    from dapr_shared.wire.http.messages import Header, Headers
+    from dapr_shared.wire.http.messages import Headers
 
 API_TOKEN = b"dapr-api-token"
 
 _RAW_IN_PATH = "/:@!$&'()*+,;="
 """Kept as they are beside the unreserved characters: RFC 3986's sub-delims, `:`, `@` and the separator."""
+
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+"""Characters that may stand in a request target as they are; all others are percent-encoded."""
+
+_QUERY_CHARACTERS = PRINTABLE.replace("#", "")
+_clean_query = re.compile(rb"[!\"$-~]*").fullmatch
 
 _NOT_FORWARDED = frozenset(
     {
@@ -56,6 +61,9 @@ _NOT_FORWARDED = frozenset(
 )
 """Headers of one hop (reference http-api §3, "Header filtering")."""
 
+_NOT_FORWARDED_OPTIONS = _NOT_FORWARDED | {b"close"}
+"""What a `connection` header may name without a further header to remove."""
+
 
 @lru_cache(maxsize=1024)
 def encode_method(method: str) -> bytes:
@@ -66,14 +74,19 @@ def encode_method(method: str) -> bytes:
 def request_target(base_path: bytes, request: InvokeRequest) -> bytes:
     """The request target: base path (without a slash at its end), method and query."""
     target = base_path + encode_method(request.method)
-    return target + b"?" + request.query if request.query else target
+    query = request.query
+    if not query:
+        return target
+    if not _clean_query(query):  # of a gRPC caller, who may write anything
+        query = quote(query, safe=_QUERY_CHARACTERS).encode("ascii")
+    return target + b"?" + query
 
 
 def end_to_end(headers: Headers) -> tuple[Headers, bytes | None]:
     """An answer's headers without those of one hop and without its content type, which is returned beside them."""
     kept: Headers = []
     content_type: bytes | None = None
-    named: set[bytes] | None = None
+    named = set[bytes]()
     for header in headers:
         name = header[0]
         if name == b"content-type":
@@ -82,16 +95,10 @@ def end_to_end(headers: Headers) -> tuple[Headers, bytes | None]:
         elif name not in _NOT_FORWARDED:
             kept.append(header)
         elif name == b"connection":
-            named = (named or set()) | {option.strip().lower() for option in header[1].split(b",")}
-    if named and not named <= {b"close", b"keep-alive"}:
+            named.update(option.strip().lower() for option in header[1].split(b","))
+    if not named <= _NOT_FORWARDED_OPTIONS:
         kept = [header for header in kept if header[0] not in named]
     return kept, content_type
-
-
-def without(headers: Headers, names: Iterable[bytes]) -> Headers:
-    """A copy of the headers without those names."""
-    names = frozenset(names)
-    return [header for header in headers if header[0] not in names]
 
 
 async def exchange(
@@ -100,45 +107,52 @@ async def exchange(
     target: bytes,
     request: InvokeRequest,
     headers: Headers,
+    content_type: bytes | None,
     timeout: float | None,  # noqa: ASYNC109 - the wire's
 ) -> InvokeResponse:
-    """Send `request` with these headers and its content type; see `AppChannel.invoke` for what is raised."""
-    if request.content_type is not None:
-        content_type: Header = (b"content-type", request.content_type)
-        headers.append(content_type)
+    """Send the verb and body of `request` with these headers; see `AppChannel.invoke` for what is raised.
+
+    The body of the answer is `bytes` or a `BodyStream`. `headers` is changed.
+    """
+    if content_type is not None:
+        headers.append((b"content-type", content_type))
     try:
         answer = await client.request(request.verb, target, headers, request.body, timeout=timeout)
     except HttpClientError as exc:
         raise plain_error(exc, where, timeout) from exc
+    except ValueError as exc:
+        raise ChannelError(f"the call cannot be sent over HTTP: {exc}") from exc
     kept, answer_type = end_to_end(answer.headers)
     return InvokeResponse(answer.status, kept, answer.body, answer_type)
 
 
-def plain_error(error: HttpClientError, where: str, timeout: float | None) -> Exception:
+def plain_error(  # noqa: PLR0911 - one return a case
+    error: HttpClientError, where: str, timeout: float | None
+) -> Exception:
     """What a failed call means for the invocation; `where` is the target's `host:port`."""
-    match error:
-        case ConnectError():
-            return AppUnreachableError(f"dial tcp {where}: {reason(error)}")
-        case ConnectionLostError(sent=False):
-            return AppUnreachableError(f"{where}: {reason(error)}")
-        case RequestTimeoutError():
-            limit = "" if timeout is None else f" within {timeout:g} s"
+    if isinstance(error, RequestBodyError):
+        cause = error.cause
+        return cause if isinstance(cause, BodyError) else BodyError(str(error))
+    if isinstance(error, ConnectError):
+        return AppUnreachableError(f"dial tcp {where}: {reason(error)}")
+    if isinstance(error, PoolFullError):
+        return ChannelBusyError(f"too many calls wait for a connection to {where}")
+    if isinstance(error, RequestTimeoutError):
+        limit = "" if timeout is None else f" within {timeout:g} s"
+        if error.sent:
             return AppTimeoutError(f"no answer from {where}{limit}")
-        case PoolFullError():
-            return ChannelBusyError(f"too many calls wait for a connection to {where}")
-        case RequestBodyError(cause=BodyError() as cause):
-            return cause
-        case RequestBodyError():
-            return BodyError(f"the body of the request could not be read: {reason(error)}")
-        case _:
-            return ChannelError(f"{where}: {reason(error)}")
+        return AppUnreachableError(f"dial tcp {where}: no connection{limit}")
+    if isinstance(error, ConnectionLostError) and not error.sent:
+        return AppUnreachableError(f"{where}: {reason(error)}")
+    return ChannelError(f"{where}: {reason(error)}")
 
 
 def reason(error: BaseException) -> str:
     """Why, in the words of the operating system where it is an error of its own."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
+        # Several addresses that all refuse give a plain OSError with all their messages.
+        if isinstance(cause, ConnectionRefusedError) or (isinstance(cause, OSError) and "refused" in str(cause)):
             return "connection refused"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror[:1].lower() + cause.strerror[1:]

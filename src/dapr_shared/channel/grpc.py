@@ -75,7 +75,7 @@ HTTP_STATUS = {
 """The HTTP status that an HTTP caller sees for an app's gRPC status (reference grpc-api §1.3)."""
 
 # What gRPC says when it has no connection, as opposed to having lost one with the call on it.
-_NOT_CONNECTED = ("failed to connect to all addresses", "dns resolution failed", "name resolution", "empty address list")
+_NOT_CONNECTED = ("failed to connect to all addresses", "dns resolution failed", "errors resolving", "empty address list")
 
 
 class GrpcAppChannel(AppChannel):
@@ -101,8 +101,7 @@ class GrpcAppChannel(AppChannel):
         self._token: tuple[tuple[str, str], ...] = () if api_token is None else ((_TOKEN_KEY, api_token),)
         self._tls = tls
         self._body_bytes = body_bytes
-        host = f"[{properties.address}]" if ":" in properties.address else properties.address
-        self._where = f"{host}:{properties.port}"
+        self._where = properties.where
         self._client: GrpcClient | None = None
 
     @property
@@ -132,24 +131,19 @@ class GrpcAppChannel(AppChannel):
         body = request.body
         if not isinstance(body, bytes):
             body = await body.read(self._body_bytes or 2**31 - 1)
-        message = common_pb.InvokeRequest(
-            method=request.method,
-            data=wellknown_pb.Any(value=body),
-            content_type=(request.content_type or b"").decode("latin-1"),
-            http_extension=common_pb.HTTPExtension(
-                verb=_VERBS.get(request.verb, 0), querystring=request.query.decode("latin-1")
-            ),
-        )
+        message = _on_invoke(request, body)
         metadata = [*_as_metadata(request.headers), *self._token]
         start = asyncio.get_running_loop().time()
         try:
-            answer = await client.unary(ON_INVOKE, message.SerializeToString(), metadata, timeout=timeout)
+            answer = await client.unary(ON_INVOKE, message, metadata, timeout=timeout)
         except GrpcError as exc:
             waited = asyncio.get_running_loop().time() - start
             if exc.code is GrpcCode.DEADLINE_EXCEEDED and timeout is not None and waited >= timeout * 0.99:
                 raise AppTimeoutError(f"no answer from {self._where} within {timeout:g} s") from exc
             if exc.unreachable:
                 raise _lost(exc, self._where) from exc
+            if self._client is not client:
+                raise ChannelError(f"the channel to app {self.ref} was closed during the call") from exc
             return _status_response(exc)
         try:
             reply = common_pb.InvokeResponse.FromString(answer.data)
@@ -175,6 +169,22 @@ class GrpcAppChannel(AppChannel):
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+
+def _on_invoke(request: InvokeRequest, body: bytes) -> bytes:
+    """The serialized message of an OnInvoke call."""
+    try:
+        message = common_pb.InvokeRequest(
+            method=request.method,
+            data=wellknown_pb.Any(value=body),
+            content_type=(request.content_type or b"").decode("latin-1"),
+            http_extension=common_pb.HTTPExtension(
+                verb=_VERBS.get(request.verb, 0), querystring=request.query.decode("latin-1")
+            ),
+        )
+        return message.SerializeToString()
+    except ValueError as exc:  # a method that is not UTF-8
+        raise ChannelError(f"the call cannot be sent over gRPC: {exc}") from exc
 
 
 def _tls_options(tls: ChannelTls | None) -> TlsOptions:

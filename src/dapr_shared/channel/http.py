@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from dapr_shared.channel.base import AppChannel, ChannelProperties, HealthAnswer, HealthProperties
+from dapr_shared.channel.base import (
+    AppChannel,
+    ChannelConfigurationError,
+    ChannelProperties,
+    HealthAnswer,
+    HealthProperties,
+)
 from dapr_shared.channel.concurrency import DEFAULT_WAITING
-from dapr_shared.channel.exchange import API_TOKEN, exchange, plain_error, request_target
+from dapr_shared.channel.exchange import API_TOKEN, PRINTABLE, exchange, plain_error, request_target
 from dapr_shared.channel.tls import app_context
-from dapr_shared.wire.http.client import ClientLimits, HttpClient, HttpClientError
+from dapr_shared.contracts.invocation import AppUnreachableError, ChannelError
+from dapr_shared.wire.http.client import HttpClient, HttpClientError
+from dapr_shared.wire.http.limits import ClientLimits
 
 if TYPE_CHECKING:
     import ssl
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
     from dapr_shared.contracts.invocation import InvokeRequest, InvokeResponse
     from dapr_shared.core.ids import AppRef
     from dapr_shared.resources.model import ChannelTls
-    from dapr_shared.wire.http.messages import Headers
 
 _PROBE_LIMITS = ClientLimits(connections=2, waiting=8, idle=1)
 
@@ -49,16 +57,19 @@ class HttpAppChannel(AppChannel):
         self._tls = tls
         self._base_path = base_path.rstrip("/").encode("ascii")
         self._limits = limits or ClientLimits()
-        self._where = _host_port(properties)
+        self._where = properties.where
         self._context: ssl.SSLContext | None = None
-        self._client = self._connect(self._limits)
+        self._client: HttpClient | None = None
         # Probes have connections of their own: an app whose pool is full of slow calls is busy, not unhealthy.
         self._probe_client: HttpClient | None = None
 
     async def _open(self) -> None:
         if self.properties.protocol == "https":
             self._context = await asyncio.to_thread(app_context, self._tls)
+        try:
             self._client = self._connect(self._limits)
+        except ValueError as exc:
+            raise ChannelConfigurationError(f"channel.address: {self.properties.address!r}: {exc}") from exc
 
     def _connect(self, limits: ClientLimits) -> HttpClient:
         """A client; it connects with its first request."""
@@ -72,32 +83,32 @@ class HttpAppChannel(AppChannel):
         )
 
     async def _send(self, request: InvokeRequest, timeout: float | None) -> InvokeResponse:  # noqa: ASYNC109 - the wire's
+        if self._client is None:
+            raise AppUnreachableError(f"the channel to app {self.ref} is not open")
         headers = [header for header in request.headers if header[0] != API_TOKEN]
         if self._token is not None:
             headers.append(self._token)
         target = request_target(self._base_path, request)
-        return await exchange(self._client, self._where, target, request, headers, timeout)
+        return await exchange(self._client, self._where, target, request, headers, request.content_type, timeout)
 
     async def _probe(self, health: HealthProperties) -> HealthAnswer:
         if self._probe_client is None:
             self._probe_client = self._connect(_PROBE_LIMITS)
         path = health.path if health.path.startswith("/") else "/" + health.path
-        target = self._base_path + path.encode("ascii", "xmlcharrefreplace")
-        headers: Headers = []
+        target = self._base_path + quote(path, safe=PRINTABLE).encode("ascii")
         try:
-            answer = await self._probe_client.request("GET", target, headers, timeout=health.timeout)
+            answer = await self._probe_client.request("GET", target, [], timeout=health.timeout)
         except HttpClientError as exc:
             raise plain_error(exc, self._where, health.timeout) from exc
+        except ValueError as exc:
+            raise ChannelError(f"channel.healthCheck.path: {exc}") from exc
         if not isinstance(answer.body, bytes):
             await answer.body.aclose()
         return HealthAnswer(healthy=200 <= answer.status < 300, status=str(answer.status))
 
     async def _close(self) -> None:
-        await self._client.aclose()
-        if self._probe_client is not None:
-            await self._probe_client.aclose()
-
-
-def _host_port(properties: ChannelProperties) -> str:
-    host = f"[{properties.address}]" if ":" in properties.address else properties.address
-    return f"{host}:{properties.port}"
+        clients = (self._client, self._probe_client)
+        self._client = self._probe_client = None
+        for client in clients:
+            if client is not None:
+                await client.aclose()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from dapr_shared.channel.base import ChannelConfigurationError
@@ -20,6 +21,33 @@ def unverified_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def verified_context() -> ssl.SSLContext:
+    """TLS verified against the system's certificates. Blocks: it reads them."""
+    return ssl.create_default_context()
+
+
+def endpoint_context(root_ca: str, certificate: str, private_key: str) -> ssl.SSLContext:
+    """The context of an HTTPEndpoint's `clientTLS`, from PEM texts; an empty one is absent.
+
+    Without `root_ca` the system's certificates are trusted. Raises `ChannelConfigurationError`. Blocks.
+    """
+    try:
+        context = ssl.create_default_context(cadata=root_ca or None)
+    except (OSError, ssl.SSLError) as exc:
+        raise ChannelConfigurationError(f"clientTLS.rootCA is not usable: {exc}") from exc
+    if certificate or private_key:
+        # The standard library takes a key from a file only; this one is ours alone and gone at once.
+        with TemporaryDirectory(prefix="dapr-shared-") as folder:
+            path = Path(folder, "client.pem")
+            path.touch(mode=0o600)
+            path.write_text(f"{certificate}\n{private_key}\n", encoding="utf-8")
+            try:
+                context.load_cert_chain(path)
+            except (OSError, ssl.SSLError) as exc:
+                raise ChannelConfigurationError(f"clientTLS.certificate, privateKey are not usable: {exc}") from exc
     return context
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dapr_shared.contracts.component import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 ENTRY_POINT_GROUP = "dapr_shared.components"
 """Entry points of this group are a `CatalogRow`, or a sequence of them, and add types of third parties."""
@@ -42,7 +44,7 @@ class CatalogRow:
 
     @property
     def block(self) -> str:
-        """The part of the type before its last name: `state`, `pubsub`, `middleware.http`, …"""
+        """The part of the type before its last name: `state`, `pubsub`, `middleware.http` and so on."""
         return self.type.rpartition(".")[0]
 
     @property
@@ -104,7 +106,7 @@ def installed_rows() -> list[CatalogRow]:
             found: Any = point.load()
         except Exception as error:
             raise CatalogError(f"the entry point {point.name!r} ({point.value}) cannot be loaded: {error}") from error
-        given: Iterable[Any] = found if isinstance(found, list | tuple) else (found,)
+        given = cast("tuple[object, ...]", tuple(found) if isinstance(found, list | tuple) else (found,))  # pyright: ignore[reportUnknownArgumentType]
         for row in given:
             if not isinstance(row, CatalogRow):
                 raise CatalogError(f"the entry point {point.name!r} ({point.value}) is no CatalogRow: {row!r}")
@@ -167,8 +169,9 @@ class Catalog:
             raise CatalogError(f"{row.type}: its adapter {row.target} does not exist") from error
         if not (isinstance(found, type) and issubclass(found, Component)):
             raise CatalogError(f"{row.type}: {row.target} is no Component")
-        self._classes[row.target] = found
-        return found
+        adapter = cast("type[Component[Any]]", found)
+        self._classes[row.target] = adapter
+        return adapter
 
     def _add(self, row: CatalogRow) -> None:
         for name in row.names:
@@ -176,7 +179,9 @@ class Catalog:
                 key = (name.casefold(), version.casefold())
                 other = self._by_name.get(key)
                 if other is not None:
-                    raise DuplicateTypeError(f"{name} {version} is in the catalog twice: {other.target} and {row.target}")
+                    raise DuplicateTypeError(
+                        f"{name} {version} is in the catalog twice: {other.target} and {row.target}"
+                    )
                 self._by_name[key] = row
         self._rows.append(row)
 

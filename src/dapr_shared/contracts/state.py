@@ -187,9 +187,10 @@ class StateStore(Component[S]):
         raise NotSupportedError(f"{self.context.type} cannot delete by prefix")
 
     async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:
-        """The keys that match an SQL LIKE pattern (`%`, `_`, escaped by a backslash), case-sensitive, oldest first.
+        """The keys that match an SQL LIKE pattern (`%`, `_`, escaped by a backslash), case-sensitive.
 
-        A key that is written while pages are read may come twice. Needs `KEYS_LIKE`, else `NotSupportedError`.
+        Oldest first, by their first or their last write. A key that is written while pages are read may come twice;
+        the last page may be empty. Needs `KEYS_LIKE`, else `NotSupportedError`.
         """
         raise NotSupportedError(f"{self.context.type} cannot list keys")
 

@@ -81,11 +81,11 @@ def format_go_duration(seconds: float) -> str:
     """
     if not abs(seconds) * _SECOND <= _MAXIMUM:
         raise ValueError(f"{seconds} seconds do not fit a duration")
-    nanoseconds = round(seconds * _SECOND)
-    sign = "-" if nanoseconds < 0 else ""
-    rest = abs(nanoseconds)
+    numerator, denominator = abs(seconds).as_integer_ratio()
+    rest = (2 * numerator * _SECOND + denominator) // (2 * denominator)
     if rest == 0:
         return "0s"
+    sign = "-" if seconds < 0 else ""
     for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
         if rest < size * 1_000:
             return f"{sign}{_decimal(rest, size)}{unit}"

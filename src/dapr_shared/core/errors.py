@@ -126,6 +126,10 @@ BAD_REQUEST = ErrorRow(
     "ERR_BAD_REQUEST", 400, _C.INVALID_ARGUMENT, "invalid request: {detail}",
     "Correct the part of the request that the message names.",
 )
+BAD_BAGGAGE = ErrorRow(
+    "ERR_BAD_REQUEST", 400, _C.INVALID_ARGUMENT, "{detail}",
+    "Send a baggage header of the W3C form, or none.", plain_text=True,
+)
 BODY_READ = ErrorRow(
     "ERR_BODY_READ", 400, _C.INVALID_ARGUMENT, "failed to read the request body: {detail}",
     "Keep the body within --max-body-size, or raise it; send the length that was announced.",

@@ -8,11 +8,10 @@ the output, for what belongs to the instance as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from dapr_shared.core.errors import GrpcCode
+from dapr_shared.observability.call_metrics import CallMetrics, InvocationMetrics, OperationMetrics
 from dapr_shared.observability.metrics import (
     DEFAULT_LABEL_SET_LIMIT,
     OTHER,
@@ -23,6 +22,11 @@ from dapr_shared.observability.metrics import (
     Registry,
 )
 from dapr_shared.observability.process_metrics import add_process_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dapr_shared.core.errors import GrpcCode
 
 LATENCY_BUCKETS = (
     1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 300, 400, 500, 650, 800, 1000,
@@ -65,66 +69,6 @@ class MetricsOptions:
     """Count the error codes that the APIs answer with."""
     label_set_limit: int = DEFAULT_LABEL_SET_LIMIT
     """Label sets of a family; what comes after that counts under `_other`."""
-
-
-class CallMetrics:
-    """What one kind of call counts: how often, how long and how much in each direction."""
-
-    __slots__ = ("completed", "latency", "received", "responses", "sent")
-
-    def __init__(
-        self,
-        completed: Counter,
-        latency: Histogram,
-        received: Histogram,
-        sent: Histogram,
-        responses: Counter | None = None,
-    ) -> None:
-        self.completed = completed
-        self.latency = latency
-        self.received = received
-        self.sent = sent
-        self.responses = responses
-
-    def record(self, milliseconds: float, received: int, sent: int) -> None:
-        """Count one finished call; the sizes are of the bodies, in bytes, as this process received and sent them."""
-        self.completed.inc()
-        self.latency.observe(milliseconds)
-        self.received.observe(received)
-        self.sent.observe(sent)
-        if self.responses is not None:
-            self.responses.inc()
-
-
-class OperationMetrics:
-    """What one kind of operation or probe counts: how often and how long."""
-
-    __slots__ = ("count", "latency")
-
-    def __init__(self, count: Counter, latency: Histogram) -> None:
-        self.count = count
-        self.latency = latency
-
-    def record(self, milliseconds: float) -> None:
-        """Count one."""
-        self.count.inc()
-        self.latency.observe(milliseconds)
-
-
-class InvocationMetrics:
-    """What one kind of service invocation counts on both ends, which are both here."""
-
-    __slots__ = ("_counters", "_latency")
-
-    def __init__(self, counters: tuple[Counter, Counter, Counter, Counter], latency: Histogram) -> None:
-        self._counters = counters
-        self._latency = latency
-
-    def record(self, milliseconds: float) -> None:
-        """Count one finished invocation."""
-        for counter in self._counters:
-            counter.inc()
-        self._latency.observe(milliseconds)
 
 
 class DaprMetrics:

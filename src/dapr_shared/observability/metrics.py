@@ -8,8 +8,11 @@ they were given (Dapr's counters do not end in `_total`). Everything here belong
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of the rendered text (Prometheus exposition format 0.0.4)."""
@@ -206,7 +209,7 @@ class Registry:
         Raises `ValueError` when the name is taken or the bounds do not ascend.
         """
         bounds = tuple(buckets)
-        if any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(bounds)):
             raise ValueError(f"{name}: the buckets {bounds} do not ascend")
         family = Family(name, "histogram", documentation, labels, self._limit(name, limit), lambda: Histogram(bounds))
         self._families[name] = family

@@ -9,8 +9,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dapr_shared.observability.metrics import Registry
+if TYPE_CHECKING:
+    from dapr_shared.observability.metrics import Registry
 
 _PROC = Path("/proc")
 

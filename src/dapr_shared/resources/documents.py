@@ -7,17 +7,21 @@ exhaust the stack; aliases are shared and what they would expand to is bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import yaml
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_DOCUMENTS = 10_000
 MAX_DEPTH = 100
 """Collections inside each other, aliases expanded."""
+MAX_NODES = 300_000
+"""Values and collections in one file; enough for 10,000 apps."""
 MAX_EXPANSION = 4 * 1024 * 1024
 """Characters that the aliases of one file may stand for, all together."""
 
@@ -36,7 +40,7 @@ ScalarValue = str | int | float | bool | None
 
 
 @dataclass(slots=True)
-class Scalar:
+class ScalarNode:
     """A single value."""
 
     line: int
@@ -44,6 +48,8 @@ class Scalar:
     """As written, quotes and escapes undone."""
     value: ScalarValue
     """As YAML 1.1 reads it."""
+    merges: bool = False
+    """True: it is the merge key, `<<` without quotes."""
     weight: int = field(init=False)
     depth: int = 0
 
@@ -52,7 +58,7 @@ class Scalar:
 
 
 @dataclass(slots=True)
-class Sequence:
+class SequenceNode:
     """A list."""
 
     line: int
@@ -62,7 +68,7 @@ class Sequence:
 
 
 @dataclass(slots=True)
-class Mapping:
+class MappingNode:
     """A mapping with text keys, merge keys (`<<`) applied; of a key given twice the last counts, as in Dapr."""
 
     line: int
@@ -81,7 +87,7 @@ class Entry:
     node: Node
 
 
-Node = Scalar | Sequence | Mapping
+Node = ScalarNode | SequenceNode | MappingNode
 
 
 @dataclass(slots=True)
@@ -133,7 +139,7 @@ class _Open:
 
     def __init__(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, line: int) -> None:
         self.is_mapping = isinstance(event, yaml.MappingStartEvent)
-        self.anchor = cast("str | None", event.anchor)
+        self.anchor = event.anchor
         self.line = line
         self.children: list[Node] = []
 
@@ -143,6 +149,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.number = 0
+        self._nodes = 0
         self._expansion = 0
         self._anchors: dict[str, Node] = {}
         self._open: list[_Open] = []
@@ -150,7 +157,7 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> Document | None:
         """Take the next event; the end of a document gives it."""
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         match event:
             case yaml.ScalarEvent():
                 self._add(_scalar(event, line), event.anchor)
@@ -178,6 +185,9 @@ class _Builder:
     def _add(self, node: Node, anchor: str | None) -> None:
         if node.depth > MAX_DEPTH:
             raise self._error(node.line, f"is nested more than {MAX_DEPTH} levels deep")
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(node.line, f"has more than {MAX_NODES} values")
         if anchor is not None:
             self._anchors[anchor] = node
         if self._open:
@@ -194,14 +204,14 @@ class _Builder:
             raise self._error(line, f"has aliases that stand for more than {MAX_EXPANSION} characters")
         self._add(node, None)
 
-    def _mapping(self, ended: _Open) -> Mapping:
+    def _mapping(self, ended: _Open) -> MappingNode:
         entries: dict[str, Entry] = {}
-        merged: list[Mapping] = []
+        merged: list[MappingNode] = []
         repeated: list[tuple[str, int]] = []
         for key, value in zip(ended.children[::2], ended.children[1::2], strict=True):
-            if not isinstance(key, Scalar) or key.value is None:
+            if not isinstance(key, ScalarNode) or key.value is None:
                 raise self._error(key.line, "has a mapping key that is not a text")
-            if key.value is _MERGE:
+            if key.merges:
                 merged += self._to_merge(key, value)
                 continue
             name = key.value if isinstance(key.value, str) else json_text(key.value)
@@ -213,11 +223,11 @@ class _Builder:
                 entries.setdefault(name, entry)
         weight = 1 + sum(child.weight for child in ended.children)
         depth = 1 + max((child.depth for child in ended.children), default=0)
-        return Mapping(ended.line, entries, repeated, weight, depth)
+        return MappingNode(ended.line, entries, repeated, weight, depth)
 
-    def _to_merge(self, key: Scalar, value: Node) -> list[Mapping]:
-        sources = value.items if isinstance(value, Sequence) else [value]
-        mappings = [source for source in sources if isinstance(source, Mapping)]
+    def _to_merge(self, key: ScalarNode, value: Node) -> list[MappingNode]:
+        sources = value.items if isinstance(value, SequenceNode) else [value]
+        mappings = [source for source in sources if isinstance(source, MappingNode)]
         if len(mappings) != len(sources):
             raise self._error(key.line, "has a merge key << whose value is not a mapping or a list of mappings")
         return mappings
@@ -226,14 +236,13 @@ class _Builder:
         return YamlError(self.number, line, problem)
 
 
-def _sequence(ended: _Open) -> Sequence:
+def _sequence(ended: _Open) -> SequenceNode:
     weight = 1 + sum(child.weight for child in ended.children)
     depth = 1 + max((child.depth for child in ended.children), default=0)
-    return Sequence(ended.line, ended.children, weight, depth)
+    return SequenceNode(ended.line, ended.children, weight, depth)
 
 
 # Scalars -----------------------------------------------------------------------------------------------------------
-_MERGE = "<<"  # compared by identity: a quoted "<<" is a key like any other
 _TRUE = frozenset({"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"})
 _FALSE = frozenset({"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"})
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -243,14 +252,11 @@ _TYPED_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", 
 _LONGEST_INTEGER = 70
 
 
-def _scalar(event: yaml.ScalarEvent, line: int) -> Scalar:
-    text = cast("str", event.value)
-    tag = cast("str | None", event.tag)
-    plain = cast("tuple[bool, bool]", event.implicit)[0] if tag is None else tag in _TYPED_TAGS
-    if plain and text == _MERGE:
-        return Scalar(line, text, _MERGE)
-    # A copy of "<<" that is not the merge key: the parser's own object, never the constant.
-    return Scalar(line, text, plain_value(text) if plain else text)
+def _scalar(event: yaml.ScalarEvent, line: int) -> ScalarNode:
+    plain = event.implicit[0] if event.tag is None else event.tag in _TYPED_TAGS
+    return ScalarNode(
+        line, event.value, plain_value(event.value) if plain else event.value, plain and event.value == "<<"
+    )
 
 
 def plain_value(text: str) -> ScalarValue:
@@ -331,11 +337,11 @@ def _without_whole_floats(value: Any) -> Any:
 def plain_data(node: Node) -> Any:
     """The node as plain JSON-able data. Depth and size are bounded by the reading."""
     match node:
-        case Scalar():
+        case ScalarNode():
             return node.value
-        case Sequence():
+        case SequenceNode():
             return [plain_data(item) for item in node.items]
-        case Mapping():
+        case MappingNode():
             return {name: plain_data(entry.node) for name, entry in node.entries.items()}
 
 
@@ -345,8 +351,8 @@ def node_of(data: Any, line: int = 0) -> Node:
         case dict():
             pairs = cast("dict[Any, Any]", data).items()
             entries = {str(name): Entry(line, node_of(value, line)) for name, value in pairs}
-            return Mapping(line, entries, [], 0, 0)
+            return MappingNode(line, entries, [], 0, 0)
         case list() | tuple():
-            return Sequence(line, [node_of(item, line) for item in cast("list[Any]", data)], 0, 0)
+            return SequenceNode(line, [node_of(item, line) for item in cast("list[Any]", data)], 0, 0)
         case _:
-            return Scalar(line, json_text(data), data)
+            return ScalarNode(line, json_text(data), data)

@@ -6,11 +6,13 @@ Before both roads: raised while resources are loaded.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import msgspec
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
-from dapr_shared.resources.origin import Origin
+    from dapr_shared.resources.origin import Origin
 
 _SHOWN_AT_ONCE = 100
 
@@ -45,7 +47,8 @@ class ResourceErrors(Exception):  # noqa: N818 - many errors in one
         return "\n".join(lines)
 
 
-class Notice(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Notice:
     """Something that Dapr ignores too and that is probably not meant: an unknown field, a document that was skipped."""
 
     origin: Origin

@@ -53,7 +53,7 @@ class SecretKeyRef(Frozen, frozen=True, kw_only=True):
 class MetadataItem(Frozen, frozen=True, kw_only=True):
     """A named value: written out, kept in a secret store, or in an environment variable of the instance.
 
-    With more than one, Dapr's order holds: the secret; else the value; else the variable (`values.resolve`).
+    Which one counts when several are given is Dapr's rule, applied by `values.resolve`.
     """
 
     hidden: ClassVar[frozenset[str]] = frozenset({"value"})
@@ -76,7 +76,7 @@ class ChannelProtocol(StrEnum):
 
 
 class ChannelTls(Frozen, frozen=True, kw_only=True):
-    """TLS towards an app (protocols https and grpcs). File paths are absolute or relative to the working directory."""
+    """TLS towards an app (protocols https and grpcs). Paths in a file were relative to its folder."""
 
     ca_file: str = ""
     """Certificates to trust, PEM; empty: those of the system."""

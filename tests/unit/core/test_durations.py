@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from fractions import Fraction
 
 import isodate
 import pytest
@@ -124,7 +125,8 @@ def test_what_does_not_fit_is_not_printed(seconds: float) -> None:
 def test_what_was_printed_is_read_back(nanoseconds: int) -> None:
     """Printing and reading give the same duration, to the nanosecond."""
     seconds = nanoseconds / 1e9
-    assert round(parse_go_duration(format_go_duration(seconds)) * 1e9) == nanoseconds
+    read = parse_go_duration(format_go_duration(seconds))
+    assert round(Fraction(read) * 10**9) == nanoseconds
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from dapr_shared.api.errors import http_response
 from dapr_shared.api.http.call import HttpCall
 from dapr_shared.api.http.invoke import find_target
 from dapr_shared.api.http.routes import Route, RouteTable, clean_path
+from dapr_shared.api.trace import trace_of_http
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
-from dapr_shared.observability.tracing import BaggageError
 from dapr_shared.wire.http.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class HttpFrontDoor:
         trace = None
         name = "InvokeService"
         try:
-            trace = self._tracing.of_http(request.headers)
-            call.trace = trace.headers()
+            trace, call.trace = trace_of_http(self._tracing, request.headers)
             route = self._route(call)
             if route is None:
                 name, response = await self._invoked(call, raw_path)
@@ -74,8 +73,6 @@ class HttpFrontDoor:
                 response = await self._routed(call, route)
         except DaprError as error:
             response = self._error(call, error)
-        except BaggageError as error:
-            response = Response(400, [(b"content-type", b"text/plain; charset=utf-8")], str(error).encode())
         except Exception as error:  # noqa: BLE001 - the last line: a defect of ours becomes an answer and an event
             self._events.defect(f"{request.method} {name}", error)
             response = self._error(call, errors.INTERNAL(trace=trace.trace_id if trace else "none"))
@@ -109,7 +106,9 @@ class HttpFrontDoor:
             raise errors.INVOKE_NO_TARGET()
         self._pipeline.enter(caller)
         try:
-            return f"InvokeService/{target}", await self._invoke.invoke(call, target, method)
+            response = await self._invoke.invoke(call, target, method)
+            # Only a target that answered becomes a label: a caller can make up any number of others.
+            return (f"InvokeService/{target}" if "://" not in target else "InvokeService"), response
         finally:
             self._pipeline.leave(caller)
 
@@ -127,13 +126,19 @@ class HttpFrontDoor:
         self, call: HttpCall, name: str, response: Response, started: float, trace: TraceContext | None
     ) -> None:
         if trace is not None:
-            response.headers.extend(trace.response_headers())
+            response.headers.extend(call.trace)
         milliseconds = (perf_counter() - started) * 1000
         request = call.request
         app_id = call.caller.app_id if call.caller else _NO_APP
-        self._metrics.http_request(app_id, request.method, name, response.status, milliseconds)
+        self._metrics.http_request(app_id, request.method, name, response.status).record(
+            milliseconds, _size(request.body), _size(response.body)
+        )
         if self._access_log.enabled:
             self._access_log.http(app_id, request, name, response, milliseconds)
+
+
+def _size(body: object) -> int:
+    return len(body) if isinstance(body, bytes) else 0
 
 
 class PublicFrontDoor:

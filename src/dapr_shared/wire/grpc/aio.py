@@ -2,11 +2,19 @@
 
 First step of the request road: sockets to `Call`s. Messages stay bytes; all methods go through one generic handler.
 One grpc.aio server listens on one address (a name may stand for several).
+
+What grpc.aio does that others do not:
+
+- One request whose path is not UTF-8 ends the server (seen in grpcio 1.85.1: the path is decoded in the task that
+  accepts calls). `AioServer` replaces such a server at once; calls in flight end undisturbed on the old one, and
+  clients are told to connect again.
+- gRPC's core keeps `grpc-trace-bin` and `grpc-tags-bin` from handlers; `traceparent` arrives.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc.aio
@@ -22,10 +30,15 @@ FOREVER: Final = 10 * 365 * 86_400.0
 """Seconds; what "wait without end" is to grpc, for which no grace means to cancel at once."""
 CANCEL_SECONDS: Final = 1.0
 """How long cancelled handlers may take to clean up before `stop` returns without them."""
+_PENDING_CALLS: Final = 16_384
+_FIRST_PAUSE: Final = 0.002
+_LONGEST_PAUSE: Final = 1.0
+_ACCEPTING: Final = "_server_main_loop"
+"""Name of the coroutine in which grpc.aio accepts calls."""
 
 
 def server_options(options: ServerOptions) -> list[tuple[str, int]]:
-    """Grpc's channel arguments for `options`."""
+    """Channel arguments that both engines take."""
     message_bytes = options.max_message_bytes or -1
     timeout = round(options.keepalive_timeout * 1000)
     return [
@@ -35,6 +48,11 @@ def server_options(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_calls),
+        # Else a polite client that keeps its limit is refused too: an answered call counts until grpc has freed it.
+        ("grpc.http.overload_protection", 0),
+        # Calls of all clients that wait for Python; grpc's default answers CANCELLED at random above 1000.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
         ("grpc.http2.min_ping_interval_without_data_ms", round(options.minimum_ping_interval * 1000)),
         ("grpc.http2.max_ping_strikes", 2),
         # Without it a client that pings without a call is held to one ping in two hours.
@@ -48,17 +66,51 @@ def server_options(options: ServerOptions) -> list[tuple[str, int]]:
 
 
 class AioServer:
-    """One listening grpc.aio server (or one with its interface)."""
+    """One listening grpc.aio server, replaced when it crashes."""
 
-    def __init__(self, server: grpc.aio.Server, service: Service, address: TcpAddress | UnixAddress) -> None:
-        self._server = server
+    def __init__(
+        self,
+        service: Service,
+        address: TcpAddress | UnixAddress,
+        literals: list[TcpAddress],
+        arguments: list[tuple[str, int]],
+        on_defect: OnDefect,
+    ) -> None:
         self._service = service
         self._address = address
+        self._literals = literals
+        self._arguments = arguments
+        self._on_defect = on_defect
+        self._server: grpc.aio.Server | None = None
+        self._draining: dict[asyncio.Task[None], grpc.aio.Server] = {}
+        self._reviving: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def address(self) -> str:
         """`host:port` with the real port, or `unix:path`."""
         return str(self._address)
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError`."""
+        server = grpc.aio.server(handlers=[self._service.generic()], options=cast("Any", self._arguments))
+        try:
+            self._bind(server)
+        except OSError:
+            # A server that never started keeps what it has bound.
+            await server.start()
+            await server.stop(None)
+            raise
+        others = asyncio.all_tasks()
+        try:
+            await server.start()
+        except BaseException:
+            await server.stop(None)
+            raise
+        self._server = server
+        for task in asyncio.all_tasks() - others:
+            if getattr(task.get_coro(), "__name__", "") == _ACCEPTING:
+                task.add_done_callback(self._crashed)
 
     async def stop(self, grace: float | None) -> None:
         """Stop accepting, wait at most `grace` seconds (`None`: for ever) for calls in flight, then cancel them.
@@ -66,16 +118,59 @@ class AioServer:
         Returns when the handlers have ended, or at most a second after they were cancelled. May be called again, also
         with a shorter grace while the first call still waits.
         """
-        await self._server.stop(FOREVER if grace is None else grace)
-        # grpc waits for the calls, not for the handlers it has cancelled.
+        self._stopping = True
+        if self._reviving is not None:
+            self._reviving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reviving
+        servers = [*self._draining.values()]
+        if self._server is not None:
+            servers.append(self._server)
+        seconds = FOREVER if grace is None else grace
+        await asyncio.gather(*(server.stop(seconds) for server in servers), *self._draining)
+        # grpc waits for the calls, not for the handlers that it has cancelled.
         await self._service.drained(CANCEL_SECONDS)
+
+    def _bind(self, server: grpc.aio.Server) -> None:
+        add_port = cast("Any", server).add_insecure_port
+        if isinstance(self._address, UnixAddress):
+            bind_unix(add_port, self._address)
+            return
+        port = bind_tcp(add_port, self._literals)
+        self._address = TcpAddress(self._address.host, port)
+        self._literals = [TcpAddress(literal.host, port) for literal in self._literals]
+
+    def _crashed(self, accepting: asyncio.Task[None]) -> None:
+        if self._stopping or accepting.cancelled():
+            return
+        error = accepting.exception()
+        if error is not None:
+            self._on_defect("", error)
+            self._reviving = asyncio.get_running_loop().create_task(self._revive())
+
+    async def _revive(self) -> None:
+        """Listen again on the same address; grpc has closed the crashed server's port, or is about to."""
+        crashed, self._server = self._server, None
+        if crashed is not None:
+            task = asyncio.get_running_loop().create_task(crashed.stop(FOREVER))
+            self._draining[task] = crashed
+            task.add_done_callback(self._draining.pop)
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self.start()
+            except OSError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
 
 
 class AioEngine:
     """Makes grpc.aio servers."""
 
     def __init__(self, on_defect: OnDefect) -> None:
-        """`on_defect` hears of every exception of a handler that is no `GrpcError`."""
+        """`on_defect` hears of every exception of a handler that is no `GrpcError`, and of crashes of the engine."""
         self._on_defect = on_defect
 
     @property
@@ -100,25 +195,10 @@ class AioEngine:
         options = options or ServerOptions()
         wanted = parse(address)
         literals = await resolve(wanted) if isinstance(wanted, TcpAddress) else []
-        service = Service(methods, unknown, listener, self._on_defect)
-        arguments: list[tuple[str, Any]] = [*server_options(options)]
+        arguments = server_options(options)
         if options.idle_timeout:
             arguments.append(("grpc.max_connection_idle_ms", round(options.idle_timeout * 1000)))
-        server = grpc.aio.server(handlers=[service.generic()], options=arguments)
-        add_port = cast("Any", server).add_insecure_port
-        try:
-            if isinstance(wanted, UnixAddress):
-                bind_unix(add_port, wanted)
-            else:
-                wanted = TcpAddress(wanted.host, bind_tcp(add_port, literals))
-        except OSError:
-            # A server that never started keeps what it has bound.
-            await server.start()
-            await server.stop(None)
-            raise
-        try:
-            await server.start()
-        except asyncio.CancelledError:
-            await server.stop(None)
-            raise
-        return AioServer(server, service, wanted)
+        service = Service(methods, unknown, listener, self._on_defect)
+        server = AioServer(service, wanted, literals, arguments, self._on_defect)
+        await server.start()
+        return server

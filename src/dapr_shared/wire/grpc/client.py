@@ -18,6 +18,7 @@ import grpc.aio
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError, Metadata
 from dapr_shared.wire.grpc.metadata import Pairs, received_metadata, request_metadata
+from dapr_shared.wire.grpc.serving import close, is_being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,8 +73,9 @@ class ClientOptions:
             ("grpc.max_send_message_length", message_bytes),
             ("grpc.max_metadata_size", self.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
-            # Retries are ours (resiliency); a service's own configuration from DNS is not wanted.
-            ("grpc.enable_retries", 0),
+            # Only what gRPC calls transparent retries: of calls that no server has seen (refused stream, connection that
+            # was just closed). Retries by policy are ours (resiliency): a service configuration from DNS is not read.
+            ("grpc.enable_retries", 1),
             ("grpc.service_config_disable_resolution", 1),
             # Two clients of one address are two connections, and a new channel really connects anew.
             ("grpc.use_local_subchannel_pool", 1),
@@ -223,9 +225,7 @@ class GrpcStream:
                     await self._call.write(message)
                 await self._call.done_writing()
             finally:
-                close = getattr(messages, "aclose", None)
-                if close is not None:
-                    await close()
+                await close(messages)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call has ended; its status says why
         except Exception as exc:  # noqa: BLE001 - raised again by who reads the answers
@@ -233,7 +233,7 @@ class GrpcStream:
             self._call.cancel()
 
     def _raise_unless_cancelled(self) -> None:
-        if self._failure is not None and not _being_cancelled():
+        if self._failure is not None and not is_being_cancelled():
             raise self._failure from None
         _raise_unless_cancelled()
 
@@ -340,12 +340,7 @@ def _error(exc: grpc.aio.AioRpcError, channel: _Channel) -> GrpcError:
     )
 
 
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 def _raise_unless_cancelled() -> None:
     """grpc.aio raises `CancelledError` also when the call was cancelled and the task that waits for it was not."""
-    if not _being_cancelled():
+    if not is_being_cancelled():
         raise GrpcError(GrpcCode.CANCELLED, "the call was cancelled") from None

@@ -4,6 +4,19 @@ First step of the request road. Unary methods are served natively. Streams and u
 fallback, a grpc.aio server on a private Unix socket behind it, at grpc.aio's price and with one more hop. Server
 streams could be native too, but the library waits for a client that is slow to read in a thread of asyncio's default
 pool: a handful of such clients would stop every `to_thread` and name lookup of the process.
+
+How it differs from the engine `aio` (pygrpc-native 0.5.0):
+
+- Not for apps that are not trusted: the library takes in a whole unary message, and decompresses it, before it looks
+  at its size. The answer is RESOURCE_EXHAUSTED all the same.
+- `max_concurrent_calls` is the library's own 1024: the fallback, to which all clients' streams go over one connection,
+  would take the same limit for the sum.
+- The limit on client pings, the idle timeout and TLS are not there; a name is bound to one address.
+- While it stops with a grace the port stays open and answers new calls with UNAVAILABLE.
+- A request with too much metadata is refused with HTTP status 431, which clients show as UNKNOWN.
+- A unary handler's initial metadata go out with its answer; when it fails after all, they become trailers.
+- `peer` of a stream is the private Unix socket.
+- Handlers of unary methods see `grpc-trace-bin`.
 """
 
 from __future__ import annotations
@@ -11,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.wire.grpc.address import TcpAddress, UnixAddress, bind_tcp, bind_unix, parse, resolve
-from dapr_shared.wire.grpc.aio import AioServer, server_options
+from dapr_shared.wire.grpc.aio import CANCEL_SECONDS, FOREVER, server_options
 from dapr_shared.wire.grpc.interface import BidiHandler, Kind, Method, ServerOptions
 from dapr_shared.wire.grpc.serving import OnDefect, Service
 
@@ -21,6 +34,28 @@ if TYPE_CHECKING:
 
 class MissingEngineError(ImportError):
     """The engine's package is not installed; the message names the extra that brings it."""
+
+
+class NativeServer:
+    """One listening pygrpc-native server."""
+
+    def __init__(self, server: Any, service: Service, address: TcpAddress | UnixAddress) -> None:
+        self._server = server
+        self._service = service
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        """`host:port` with the real port, or `unix:path`."""
+        return str(self._address)
+
+    async def stop(self, grace: float | None) -> None:
+        """Wait at most `grace` seconds (`None`: for ever) for calls in flight, then cancel them and close the port.
+
+        New calls are answered with UNAVAILABLE meanwhile. The first call's grace counts; another call waits for the first.
+        """
+        await self._server.stop(FOREVER if grace is None else grace)
+        await self._service.drained(CANCEL_SECONDS)
 
 
 class NativeEngine:
@@ -54,7 +89,7 @@ class NativeEngine:
         *,
         listener: object = None,
         options: ServerOptions | None = None,
-    ) -> AioServer:
+    ) -> NativeServer:
         """Listen on `host:port` or `unix:path` (mode 0600); methods not in the table go to `unknown`.
 
         A name with several addresses is bound to the first, IPv4 before IPv6. Raises `OSError` when the address cannot
@@ -64,7 +99,8 @@ class NativeEngine:
         wanted = parse(address)
         literals = (await resolve(wanted))[:1] if isinstance(wanted, TcpAddress) else []
         service = Service(methods, unknown, listener, self._on_defect)
-        server = self._library.server(handlers=[service.generic()], options=server_options(options))
+        arguments = [pair for pair in server_options(options) if pair[0] != "grpc.max_concurrent_streams"]
+        server = self._library.server(handlers=[service.generic()], options=arguments)
         for row in methods:
             if row.kind is Kind.UNARY:
                 service_name, _, method = row.name[1:].rpartition("/")
@@ -78,4 +114,4 @@ class NativeEngine:
         except BaseException:
             await server.stop(0)
             raise
-        return AioServer(server, service, wanted)
+        return NativeServer(server, service, wanted)

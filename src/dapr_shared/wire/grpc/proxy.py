@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dapr_shared.wire.grpc.interface import Call, Client, GrpcError, Metadata
+from dapr_shared.wire.grpc.serving import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from dapr_shared.wire.grpc.interface import Call, Client, Metadata
 
 
 async def relay(
@@ -34,12 +36,12 @@ async def relay(
     try:
         # Headers go out before the first message: a client may wait for them before it sends.
         await call.send_initial_metadata(await upstream.initial_metadata())
-        async for message in upstream.messages():
-            yield message
+        answers = upstream.messages()
+        try:
+            async for message in answers:
+                yield message
+        finally:
+            await close(answers)
         call.set_trailing_metadata(upstream.trailers())
-    except GrpcError as error:
-        if error.initial:
-            pass
-        raise
     finally:
         upstream.cancel()

@@ -9,7 +9,8 @@ grpc.aio leaves closing a cancelled one to the garbage collector.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
 
 import grpc
@@ -28,8 +29,9 @@ from dapr_shared.wire.grpc.interface import (
 )
 from dapr_shared.wire.grpc.metadata import Pairs, answer_metadata, received_metadata
 
-OnDefect: TypeAlias = Callable[[str, Exception], None]
-"""Called with the full method name and what a handler raised that is no `GrpcError`: a defect of ours."""
+OnDefect: TypeAlias = Callable[[str, BaseException], None]
+"""Called with the full method name and what a handler raised that is no `GrpcError`: a defect of ours. The name is
+empty when it is not one call that failed but the engine itself."""
 
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -137,10 +139,12 @@ class ServerCall:
 class Requests:
     """The messages of a client-streaming or bidirectional call."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_task")
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        # A proxy reads in a task of its own, but it is the call's task that grpc cancels.
+        self._task = asyncio.current_task()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -150,9 +154,15 @@ class Requests:
             message = await self._context.read()
         except Exception as exc:
             raise _gone() from exc
-        if message is _EOF:
-            raise StopAsyncIteration
-        return cast("bytes", message)
+        if message is not _EOF:
+            return cast("bytes", message)
+        # grpc reports a cancelled call's stream as ended, and the cancellation right after: without the second read,
+        # which returns behind it, an upload that was broken off would look complete.
+        with contextlib.suppress(Exception):
+            await self._context.read()
+        if self._task is not None and self._task.cancelling():
+            raise _gone()
+        raise StopAsyncIteration
 
 
 class Service:
@@ -241,6 +251,11 @@ class Service:
             error = self._defect(call, TypeError(f"a handler answered {type(answer).__name__}, not bytes"))
         except GrpcError as exc:
             error = exc
+        except asyncio.CancelledError as exc:
+            if is_being_cancelled():
+                raise
+            # A handler let the cancellation of something else escape; grpc.aio would never answer the client.
+            error = self._defect(call, exc)
         except Exception as exc:  # noqa: BLE001 - the boundary of a call
             error = self._defect(call, exc)
         finally:
@@ -259,19 +274,22 @@ class Service:
                 async for message in answers:
                     await call.write(message)
             finally:
-                close = getattr(answers, "aclose", None)
-                if close is not None:
-                    await close()
+                await close(answers)
             return
         except GrpcError as exc:
             error = exc
+        except asyncio.CancelledError as exc:
+            if is_being_cancelled():
+                raise
+            # A handler let the cancellation of something else escape; grpc.aio would never answer the client.
+            error = self._defect(call, exc)
         except Exception as exc:  # noqa: BLE001 - the boundary of a call
             error = self._defect(call, exc)
         finally:
             self._end()
         await call.fail(error)
 
-    def _defect(self, call: ServerCall, exc: Exception) -> GrpcError:
+    def _defect(self, call: ServerCall, exc: BaseException) -> GrpcError:
         self._on_defect(call.method, exc)
         return GrpcError(GrpcCode.INTERNAL, "internal error")
 
@@ -299,6 +317,18 @@ class _Generic(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler:
         method = cast("Any", handler_call_details).method
         return self._handlers.get(method) or self._other(method)
+
+
+async def close(messages: AsyncIterator[bytes]) -> None:
+    """End an iterator of messages before its end, if it is one that can be (an asynchronous generator)."""
+    if isinstance(messages, AsyncGenerator):
+        await messages.aclose()
+
+
+def is_being_cancelled() -> bool:
+    """Whether the current task was cancelled, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _gone() -> GrpcError:

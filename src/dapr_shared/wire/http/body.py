@@ -10,10 +10,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dapr_shared.wire.http.framing import FramingError
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from dapr_shared.wire.http.framing import Decoder
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes held (with their bookkeeping) at which the connection stops reading."""
@@ -44,12 +47,27 @@ class BodySource(Protocol):
 
 
 class IncomingBody:
-    """A `BodyStream`; see there for what readers may expect."""
+    """A `BodyStream`; see there for what readers may expect. `limit` in bytes, 0 for none."""
 
-    __slots__ = ("_error", "_full", "_held", "_pieces", "_source", "_waiter", "content_length", "ended")
+    __slots__ = (
+        "_decoder",
+        "_error",
+        "_full",
+        "_held",
+        "_limit",
+        "_pieces",
+        "_received",
+        "_source",
+        "_waiter",
+        "content_length",
+        "ended",
+    )
 
-    def __init__(self, source: BodySource, content_length: int | None) -> None:
+    def __init__(self, source: BodySource, content_length: int | None, decoder: Decoder, limit: int) -> None:
         self.content_length = content_length
+        self._decoder = decoder
+        self._limit = limit
+        self._received = 0
         self._source: BodySource | None = source
         self._pieces: deque[bytes] = deque()
         self._held = 0
@@ -58,6 +76,8 @@ class IncomingBody:
         self._error: BodyError | None = None
         self.ended = False
         """Whether nothing more will come: complete, broken off or dropped."""
+        if limit and content_length is not None and content_length > limit:
+            self._fail_too_large()
 
     # The connection's side -------------------------------------------------------------------------------------------
 
@@ -76,16 +96,33 @@ class IncomingBody:
         """Why the body broke off."""
         return self._error
 
-    def feed(self, piece: bytes) -> None:
-        """Take a piece from the connection."""
-        if self.ended or not piece:
+    @property
+    def rest(self) -> bytes:
+        """Bytes that came after the end of the body."""
+        return self._decoder.rest
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the connection; afterwards `ended` and `error` say how the body stands."""
+        decoder = self._decoder
+        try:
+            piece = decoder.feed(data)
+        except FramingError as error:
+            self.fail(BodyError(str(error)), at_once=True)
             return
-        self._pieces.append(piece)
-        self._held += len(piece) + _PIECE_COST
-        if self._held > HIGH_WATER and not self._full and self._source is not None:
-            self._full = True
-            self._source.body_full()
-        self._wake()
+        self._received += len(piece)
+        if self._limit and self._received + decoder.announced > self._limit:
+            self._fail_too_large()
+            return
+        if piece:
+            self._pieces.append(piece)
+            self._held += len(piece) + _PIECE_COST
+            if self._held > HIGH_WATER and not self._full and self._source is not None:
+                self._full = True
+                self._source.body_full()
+        if decoder.done:
+            self.finish()
+        elif piece:
+            self._wake()
 
     def finish(self) -> None:
         """Note that the last byte has come."""
@@ -102,6 +139,9 @@ class IncomingBody:
             self._pieces.clear()
             self._held = 0
         self._wake()
+
+    def _fail_too_large(self) -> None:
+        self.fail(BodyTooLargeError(f"the body is longer than {self._limit} bytes"), at_once=True)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -157,10 +197,12 @@ class IncomingBody:
 
     def drop(self) -> None:
         """Drop the rest, at once: `aclose` for those who cannot wait."""
+        source, self._source = self._source, None
+        unfinished = not self.ended
+        if (unfinished or self._pieces) and self._error is None:
+            self._error = BodyError("the body was closed")  # whoever reads on must not take this for its end
         self._pieces.clear()
         self._held = 0
-        source, self._source = self._source, None
-        if not self.ended:
-            self.fail(BodyError("the body was closed by its reader"), at_once=True)
-            if source is not None:
-                source.body_dropped()
+        self.finish()
+        if unfinished and source is not None:
+            source.body_dropped()

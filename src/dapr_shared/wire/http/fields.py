@@ -113,3 +113,24 @@ class Fields:
         if len(block) - len(block.translate(None, _CONTROLS)) != len(self.lines) // 2:
             raise FieldError("invalid header value")
         return block
+
+
+_METHODS: Final = {
+    method: method.encode() + b" " for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+}
+_NOT_IN_TARGET: Final = bytes(code for code in range(256) if not 0x21 <= code <= 0x7E)
+
+
+def request_head(method: str, target: bytes, headers: Headers, host_line: bytes, framing: bytes) -> bytes:
+    """The head of a request. `host_line` is written unless `headers` has a host. Raises `FieldError`."""
+    start = _METHODS.get(method)
+    if start is None:
+        start = method.encode("ascii", "replace") + b" "
+        if not is_token(start[:-1]) or not method.isascii():
+            raise FieldError("invalid method")
+    if not target or len(target.translate(None, _NOT_IN_TARGET)) != len(target):
+        raise FieldError("invalid target")
+    fields = Fields(headers)
+    return b"".join(
+        (start, target, b" HTTP/1.1\r\n", b"" if fields.hosted else host_line, fields.block(), framing, b"\r\n")
+    )

@@ -78,7 +78,7 @@ def _listen_tcp(family: int, where: tuple[object, ...], *, reuse_port: bool, bot
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
         listener.bind(where)
         listener.listen(BACKLOG)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise
@@ -102,7 +102,7 @@ def _listen_unix(path: str) -> socket.socket:
         listener.bind(path)
         Path(path).chmod(0o600)  # before listen(): nobody can have connected
         listener.listen(BACKLOG)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise

@@ -1,13 +1,13 @@
-"""The chunked transfer coding, read strictly (RFC 9112 §7.1).
+"""Where a body ends: of a known length, chunked, or with the connection (RFC 9112 §6 and §7).
 
-Belongs to the wire, on both roads. The decoder knows to the byte where the body ends, which is what keeps pipelined
-messages apart; extensions and trailers are checked, bounded and dropped.
+Belongs to the wire, on both roads. A decoder knows to the byte where the body ends, which is what keeps messages on one
+connection apart. The chunked coding is read strictly; its extensions and trailers are checked, bounded and dropped.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
@@ -16,15 +16,69 @@ _LINE_LIMIT: Final = 1024
 _EXTENSION_LIMIT: Final = 16 * 1024
 
 
-class ChunkedError(Exception):
-    """The coding is malformed, or its extensions or trailers are too long."""
+class FramingError(Exception):
+    """The chunked coding is malformed, or its extensions or trailers are too long."""
+
+
+class Decoder(Protocol):
+    """Takes a body out of a stream of bytes."""
+
+    done: bool
+    """Whether the last byte of the body has been seen."""
+    rest: bytes
+    """Bytes after the end of the body."""
+
+    @property
+    def announced(self) -> int:
+        """Bytes that are certain to come yet."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Decode the next piece of the stream: the bytes of the body in it. Raises `FramingError`."""
+        ...
+
+
+class LengthDecoder:
+    """A body of a known length, which is not 0."""
+
+    __slots__ = ("announced", "done", "rest")
+
+    def __init__(self, length: int) -> None:
+        self.announced = length
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Decoder`."""
+        left = self.announced
+        if len(data) < left:
+            self.announced = left - len(data)
+            return data
+        self.announced = 0
+        self.done = True
+        if len(data) == left:
+            return data
+        self.rest = data[left:]
+        return data[:left]
+
+
+class EndlessDecoder:
+    """A body that ends with its connection; `done` is never set."""
+
+    __slots__ = ("announced", "done", "rest")
+
+    def __init__(self) -> None:
+        self.announced = 0
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Decoder`."""
+        return data
 
 
 class ChunkedDecoder:
-    """Takes the chunks out of a byte stream.
-
-    `trailer_bytes`: how long all trailers together may be. Raises `ChunkedError` from `feed`.
-    """
+    """The chunked coding. `trailer_bytes`: how long all trailers together may be."""
 
     __slots__ = ("_extensions", "_left", "_line", "_step", "_trailer_bytes", "done", "rest")
 
@@ -35,9 +89,7 @@ class ChunkedDecoder:
         self._left = 0
         self._step = self._on_size
         self.done = False
-        """Whether the last byte of the body has been seen."""
         self.rest = b""
-        """Bytes after the end of the body."""
 
     @property
     def announced(self) -> int:
@@ -45,7 +97,7 @@ class ChunkedDecoder:
         return self._left
 
     def feed(self, data: bytes) -> bytes:
-        """Decode the next piece of the stream: the bytes of the body in it."""
+        """See `Decoder`."""
         pieces: list[bytes] = []
         position = 0
         end = len(data)
@@ -68,9 +120,9 @@ class ChunkedDecoder:
         stop = data.find(b"\n", position) + 1
         line = self._line + data[position : stop or len(data)]
         if len(line) > _LINE_LIMIT and self._step != self._on_trailer:
-            raise ChunkedError("a chunk's line is too long")
+            raise FramingError("a chunk's line is too long")
         if len(line) > self._trailer_bytes and self._step == self._on_trailer:
-            raise ChunkedError("the trailers are too long")
+            raise FramingError("the trailers are too long")
         if not stop:
             self._line = line
             return len(data)
@@ -81,18 +133,18 @@ class ChunkedDecoder:
     def _on_size(self, line: bytes) -> None:
         match = _SIZE_LINE.fullmatch(line)
         if match is None:
-            raise ChunkedError("malformed chunk size")
+            raise FramingError("malformed chunk size")
         if match[2]:
             self._extensions += len(match[2])
             if self._extensions > _EXTENSION_LIMIT:
-                raise ChunkedError("the chunk extensions are too long")
+                raise FramingError("the chunk extensions are too long")
         self._left = int(match[1], 16)
         if not self._left:
             self._step = self._on_trailer
 
     def _on_data_end(self, line: bytes) -> None:
         if line != b"\r\n":
-            raise ChunkedError("a chunk is longer than announced")
+            raise FramingError("a chunk is longer than announced")
         self._step = self._on_size
 
     def _on_trailer(self, line: bytes) -> None:
@@ -100,5 +152,5 @@ class ChunkedDecoder:
             self.done = True
             return
         if _TRAILER_LINE.fullmatch(line) is None:
-            raise ChunkedError("malformed trailer")
+            raise FramingError("malformed trailer")
         self._trailer_bytes -= len(line)

@@ -1,0 +1,168 @@
+"""The gRPC front door: from a call to the block that answers it, and back.
+
+First step of the request road after the wire, last on the way up. The order of the steps is the pipeline's
+(`api/pipeline.py`). Methods of Dapr's interface that this version lacks answer UNIMPLEMENTED; everything else is
+relayed to an app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from dapr_shared._proto import SERVICES
+from dapr_shared.api.errors import grpc_error
+from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod
+from dapr_shared.api.trace import trace_of_grpc
+from dapr_shared.core import errors
+from dapr_shared.core.errors import DaprError, GrpcCode
+from dapr_shared.wire.grpc.interface import Call, GrpcError, Kind, Method
+
+if TYPE_CHECKING:
+    from dapr_shared.api.grpc.invoke import ProxyRpc
+    from dapr_shared.api.pipeline import Pipeline
+    from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.access_log import AccessLog
+    from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.events import Events
+    from dapr_shared.observability.tracing import Tracing
+    from dapr_shared.wire.grpc.interface import BidiHandler, UnaryHandler
+
+SERVICE = "dapr.proto.runtime.v1.Dapr"
+_TOKEN = "dapr-api-token"  # noqa: S105 - the name of a metadata key
+_PROXY = "proxy"
+
+
+class GrpcFrontDoor:
+    """The method table of the gRPC listeners, and the handler of unknown methods."""
+
+    def __init__(
+        self,
+        methods: Iterable[UnaryMethod],
+        proxy: ProxyRpc,
+        pipeline: Pipeline,
+        *,
+        metrics: DaprMetrics,
+        tracing: Tracing,
+        access_log: AccessLog,
+        events: Events,
+    ) -> None:
+        self._implemented = {method.name: method for method in methods}
+        self._proxy = proxy
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._tracing = tracing
+        self._access_log = access_log
+        self._events = events
+
+    def table(self) -> Sequence[Method]:
+        """The methods to register with an engine: all of Dapr's, implemented or not."""
+        rows: list[Method] = []
+        for row in SERVICES[SERVICE].methods.values():
+            method = self._implemented.get(row.name)
+            if method is not None:
+                rows.append(Method(row.path, Kind.UNARY, self._unary(row.path, method)))
+            else:
+                rows.append(Method(row.path, Kind.BIDI, self._unimplemented(row.name)))
+        return rows
+
+    def unknown(self) -> BidiHandler:
+        """The handler of methods that are not Dapr's."""
+
+        async def handler(call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            started = perf_counter()
+            caller: Caller | None = None
+            code = GrpcCode.OK
+            try:
+                caller, trace = self._admit(call, call.method, "invoke", "v1")
+                try:
+                    async for message in self._proxy.relay(GrpcCall(call, caller, trace), messages):
+                        yield message
+                finally:
+                    self._pipeline.leave(caller)
+            except GrpcError as error:
+                code = error.code
+                raise
+            except DaprError as error:
+                code = error.row.grpc
+                raise grpc_error(error) from error
+            finally:
+                self._finish(call, _PROXY, caller, code, started, 0, 0)
+
+        return handler
+
+    def _unary(self, path: str, method: UnaryMethod) -> UnaryHandler:
+        async def handler(call: Call, data: bytes) -> bytes:
+            started = perf_counter()
+            caller: Caller | None = None
+            code = GrpcCode.OK
+            answer = b""
+            try:
+                caller, trace = self._admit(call, method.name, method.api, method.version)
+                try:
+                    request = method.request.FromString(data)
+                    response = await method.handler(GrpcCall(call, caller, trace), request)
+                    answer = response.SerializeToString()
+                    return answer
+                finally:
+                    self._pipeline.leave(caller)
+            except GrpcError as error:
+                code = error.code
+                raise
+            except DaprError as error:
+                code = error.row.grpc
+                self._metrics.error_code(caller.app_id if caller else "", error.row.code)
+                raise grpc_error(error) from error
+            except DecodeError as error:
+                code = GrpcCode.INVALID_ARGUMENT
+                raise GrpcError(code, f"the message is not a {method.request.DESCRIPTOR.full_name}") from error
+            except Exception as error:
+                code = GrpcCode.INTERNAL
+                self._events.defect(path, error)
+                raise grpc_error(errors.INTERNAL(trace="see the log")) from error
+            finally:
+                self._finish(call, path, caller, code, started, len(data), len(answer))
+
+        return handler
+
+    def _unimplemented(self, name: str) -> BidiHandler:
+        async def handler(call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:  # noqa: ARG001 - never read
+            started = perf_counter()
+            caller: Caller | None = None
+            code = GrpcCode.UNIMPLEMENTED
+            try:
+                caller, _ = self._admit(call, name, "", "")
+                self._pipeline.leave(caller)
+                raise grpc_error(errors.UNIMPLEMENTED(api=name))
+            except DaprError as error:
+                code = error.row.grpc
+                raise grpc_error(error) from error
+            finally:
+                self._finish(call, call.method, caller, code, started, 0, 0)
+            yield b""  # makes this an asynchronous generator
+
+        return handler
+
+    def _admit(self, call: Call, operation: str, api: str, version: str) -> tuple[Caller, list[tuple[bytes, bytes]]]:
+        """Identify, authorize, take a place; the caller of this gives the place back."""
+        tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
+        _, trace = trace_of_grpc(self._tracing, call.metadata)
+        caller = self._pipeline.identify(
+            tokens, call.listener, protocol="grpc", operation=operation, peer=call.peer
+        )
+        if api and not self._pipeline.allowed(caller, "grpc", api, version):
+            raise errors.UNIMPLEMENTED(api=operation)
+        self._pipeline.enter(caller)
+        return caller, trace
+
+    def _finish(
+        self, call: Call, path: str, caller: Caller | None, code: GrpcCode, started: float, received: int, sent: int
+    ) -> None:
+        milliseconds = (perf_counter() - started) * 1000
+        app_id = caller.app_id if caller else ""
+        self._metrics.grpc_request(app_id, path, code).record(milliseconds, received, sent)
+        if self._access_log.enabled:
+            self._access_log.grpc(app_id, call.method, call.metadata, code, milliseconds)

@@ -1,0 +1,78 @@
+"""The command `daprd`: an instance with daprd's flags, defaults and exit codes (reference daprd-flags §1 and §2)."""
+
+from __future__ import annotations
+
+import http.client
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import dapr_shared
+from dapr_shared.cli.flags import ParsedFlags, UsageError, help_text, parse
+
+WAIT_SECONDS = 60.0
+WAIT_INTERVAL = 0.1
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run daprd; the exit code is 0, 1 (it failed) or 2 (wrong words)."""
+    return run_flags("daprd", list(sys.argv[1:] if words is None else words), embedded=False)
+
+
+def run_flags(command: str, words: Sequence[str], *, embedded: bool) -> int:
+    """Start an instance from flags.
+
+    `embedded`: as `dapr-shared run` does it, on loopback and with a state store of its own when no resources are
+    given (design §5.19).
+    """
+    try:
+        parsed = parse(words)
+    except UsageError as error:
+        print(f"{command}: {error}\nTry `{command} --help`.", file=sys.stderr)
+        return 2
+    done = _switches(command, parsed)
+    if done is not None:
+        return done
+    defaults: dict[str, Any] = {}
+    if embedded:
+        defaults = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
+    # Imported here: --version and --help need none of it.
+    from dapr_shared.runtime.lifecycle import run  # noqa: PLC0415
+
+    return run(parsed.settings(**defaults), command=command, embedded=embedded, without_effect=parsed.without_effect)
+
+
+def _switches(command: str, parsed: ParsedFlags) -> int | None:
+    if "help" in parsed.switches:
+        print(help_text(command))
+        return 0
+    if "version" in parsed.switches:
+        print(dapr_shared.__version__)
+        return 0
+    if "build-info" in parsed.switches:
+        print(f"Version: {dapr_shared.__version__}")
+        print("Git Commit: none (a Python package)")
+        print(f"Git Version: python-{platform.python_version()}")
+        return 0
+    if "wait" in parsed.switches:
+        return wait(parsed.settings().dapr_http_port)
+    return None
+
+
+def wait(port: int) -> int:
+    """Poll the outbound health until it is 204; 0 also when it never is, as daprd does."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("localhost", port, timeout=1)
+        try:
+            connection.request("GET", "/v1.0/healthz/outbound")
+            if connection.getresponse().status == http.HTTPStatus.NO_CONTENT:
+                return 0
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(WAIT_INTERVAL)
+    return 0

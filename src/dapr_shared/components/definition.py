@@ -1,0 +1,134 @@
+"""A component as it is wanted: its resource, its resolved metadata, and the apps that see it.
+
+Before both roads: the runtime makes definitions from resources, the registry opens them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.resources.model import Component as ComponentResource
+    from dapr_shared.resources.origin import Origin
+
+_RUNTIME_METADATA: Mapping[str, frozenset[str]] = {
+    "state": frozenset(
+        {
+            "actorstatestore",
+            "keyprefix",
+            "primaryencryptionkey",
+            "secondaryencryptionkey",
+            "outboxpublishpubsub",
+            "outboxpublishtopic",
+            "outboxpubsub",
+            "outboxdiscardwhenmissingstate",
+        },
+    ),
+    "lock": frozenset({"keyprefix"}),
+    "pubsub": frozenset({"consumerid", "allowedtopics", "protectedtopics", "publishingscopes", "subscriptionscopes"}),
+    "bindings": frozenset({"direction", "route"}),
+    "middleware.http": frozenset({"strictsandbox"}),
+}
+"""What the runtime reads of a component's metadata, by block (reference resources §2)."""
+
+OpeningKey = tuple[str, str, str, str, frozenset[tuple[str, str]]]
+"""Two definitions with one key are served by one open component."""
+
+
+class ComponentError(Exception):
+    """Something that is wrong with one component; the message names it, its file and its field, and no secret."""
+
+    def __init__(self, resource: ComponentResource, problem: str) -> None:
+        super().__init__(f"component {resource.name} ({resource.type}) in {resource.origin}: {problem}")
+        self.component = resource.name
+        self.namespace = resource.namespace
+        self.ignored = resource.ignore_errors
+        """Whether the resource says `ignoreErrors`."""
+        self.origin: Origin = resource.origin
+        self.problem = problem
+
+
+class ComponentStartError(ComponentError):
+    """A component could not be opened; its cause is chained."""
+
+
+class DuplicateComponentError(ComponentStartError):
+    """Two components of one name that an app would both see."""
+
+
+class ComponentCloseError(ComponentError):
+    """A component did not close cleanly; nothing is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A component as it is wanted."""
+
+    resource: ComponentResource
+    values: Mapping[str, str] = field(repr=False)
+    """Its metadata with secrets and variables filled in, templates not yet."""
+    audience: frozenset[AppRef] | None = None
+    """The apps that may see it, beside its scopes; `None`: all of its namespace. A run file's `resourcesPath` of one
+    app makes it that app."""
+
+    def seen_by(self, app: AppRef) -> bool:
+        """Whether the app may use it: the one place where scopes are checked (design §5.3)."""
+        resource = self.resource
+        return (
+            resource.namespace == app.namespace
+            and (not resource.scopes or app.app_id in resource.scopes)
+            and (self.audience is None or app in self.audience)
+        )
+
+    @property
+    def opening_key(self) -> OpeningKey:
+        """What an open component depends on; who sees it is not part of it."""
+        resource = self.resource
+        return (
+            resource.namespace,
+            resource.name,
+            resource.type.casefold(),
+            resource.version.casefold(),
+            frozenset(self.values.items()),
+        )
+
+    def runtime_metadata(self) -> dict[str, str]:
+        """The metadata that blocks read, names in lower case."""
+        block = self.resource.type.casefold().rpartition(".")[0]
+        # `bindings.aws.s3` has two dots: the block is the longest known prefix.
+        known = next((names for prefix, names in _RUNTIME_METADATA.items() if f"{block}.".startswith(f"{prefix}.")), ())
+        return {name.lower(): value for name, value in self.values.items() if name.lower() in known}
+
+
+def find_duplicates(definitions: Sequence[Definition], apps: Collection[AppRef]) -> list[DuplicateComponentError]:
+    """An error for each component whose name an earlier one has, where some app would see both."""
+    errors: list[DuplicateComponentError] = []
+    by_name: dict[tuple[str, str], list[Definition]] = {}
+    for definition in definitions:
+        resource = definition.resource
+        same = by_name.setdefault((resource.namespace, resource.name), [])
+        first = next((one for one in same if _meet(one, definition, apps)), None)
+        if first is not None:
+            errors.append(
+                DuplicateComponentError(
+                    resource, f"the name is taken by {first.resource.origin}, and some app would see both: use scopes"
+                ),
+            )
+        same.append(definition)
+    return errors
+
+
+def _meet(one: Definition, other: Definition, apps: Collection[AppRef]) -> bool:
+    """Whether some app sees both: one that is there, or one that may come."""
+    if one.audience is not None and other.audience is not None:
+        possible: Collection[AppRef] = one.audience & other.audience
+    elif one.audience is not None or other.audience is not None:
+        possible = one.audience or other.audience or ()
+    else:
+        scopes, others = one.resource.scopes, other.resource.scopes
+        return not scopes or not others or not set(scopes).isdisjoint(others)
+    return any(one.seen_by(app) and other.seen_by(app) for app in {*possible, *apps})

@@ -1,0 +1,71 @@
+"""What one kind of call, operation or invocation counts: its children in several families, counted together.
+
+Beside both roads: `DaprMetrics` makes them, the pipeline, blocks and channels call `record`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dapr_shared.observability.metrics import Counter, Histogram
+
+
+class CallMetrics:
+    """What one kind of call counts: how often, how long and how much in each direction."""
+
+    __slots__ = ("completed", "latency", "received", "responses", "sent")
+
+    def __init__(
+        self,
+        completed: Counter,
+        latency: Histogram,
+        received: Histogram,
+        sent: Histogram,
+        responses: Counter | None = None,
+    ) -> None:
+        self.completed = completed
+        self.latency = latency
+        self.received = received
+        self.sent = sent
+        self.responses = responses
+
+    def record(self, milliseconds: float, received: int, sent: int) -> None:
+        """Count one finished call; the sizes are of the bodies, in bytes, as this process received and sent them."""
+        self.completed.inc()
+        self.latency.observe(milliseconds)
+        self.received.observe(received)
+        self.sent.observe(sent)
+        if self.responses is not None:
+            self.responses.inc()
+
+
+class OperationMetrics:
+    """What one kind of operation or probe counts: how often and how long."""
+
+    __slots__ = ("count", "latency")
+
+    def __init__(self, count: Counter, latency: Histogram) -> None:
+        self.count = count
+        self.latency = latency
+
+    def record(self, milliseconds: float) -> None:
+        """Count one."""
+        self.count.inc()
+        self.latency.observe(milliseconds)
+
+
+class InvocationMetrics:
+    """What one kind of service invocation counts on both ends, which are both here."""
+
+    __slots__ = ("_counters", "_latency")
+
+    def __init__(self, counters: tuple[Counter, Counter, Counter, Counter], latency: Histogram) -> None:
+        self._counters = counters
+        self._latency = latency
+
+    def record(self, milliseconds: float) -> None:
+        """Count one finished invocation."""
+        for counter in self._counters:
+            counter.inc()
+        self._latency.observe(milliseconds)

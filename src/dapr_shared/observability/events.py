@@ -1,0 +1,288 @@
+"""Named events: what operators are told, each one structured log line and one metric.
+
+Beside both roads. The runtime makes one `Events` and passes it on; blocks and adapters have no loggers of their own.
+Parameters take names, reasons and addresses: never a token, a payload or a secret. A reason is one of a few fixed words,
+because it becomes a label; what is particular goes into `problem`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from dapr_shared.core.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.observability.dapr_metrics import DaprMetrics
+
+REPEAT_INTERVAL = 1.0
+"""Seconds: how often at most a line that requests can cause is written, for each reason. Every one is counted."""
+
+_MOST_KEYS = 1000
+
+
+class RepeatLimiter:
+    """Lets a line through once an interval for each key, and tells how many were held back since."""
+
+    def __init__(self, clock: Clock, interval: float = REPEAT_INTERVAL) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._seen: dict[tuple[str, ...], list[float]] = {}
+
+    def held_back(self, *key: str) -> int | None:
+        """How many lines of this key were held back since the last one; `None`: hold this one back too."""
+        now = self._clock.monotonic()
+        entry = self._seen.get(key)
+        if entry is None:
+            if len(self._seen) >= _MOST_KEYS:
+                self._forget_old(now)
+            # Callers can make up keys: past the bound the new ones share one.
+            entry = self._seen.setdefault(key if len(self._seen) < _MOST_KEYS else (key[0],), [float("-inf"), 0])
+        if now - entry[0] < self._interval:
+            entry[1] += 1
+            return None
+        held = int(entry[1])
+        entry[0], entry[1] = now, 0
+        return held
+
+    def _forget_old(self, now: float) -> None:
+        for key in [key for key, entry in self._seen.items() if now - entry[0] >= self._interval and not entry[1]]:
+            del self._seen[key]
+
+
+class Events:
+    """All events of one instance. `logger` makes the logger of a scope (`Logs.logger`)."""
+
+    def __init__(
+        self, metrics: DaprMetrics, logger: Callable[[str], FilteringBoundLogger], clock: Clock | None = None
+    ) -> None:
+        self.metrics = metrics
+        self._runtime = logger("dapr.runtime")
+        self._apps = logger("dapr.runtime.apps")
+        self._components = logger("dapr.runtime.components")
+        self._resources = logger("dapr.runtime.resources")
+        self._identity = logger("dapr.runtime.identity")
+        self._invoke = logger("dapr.runtime.invoke")
+        self._limiter = RepeatLimiter(clock or SystemClock())
+        self._told: set[tuple[str, str]] = set()
+
+    # The instance ----------------------------------------------------------------------------------------------------
+    def starting(self, version: str, mode: str, apps: int) -> None:
+        """The process has read its settings and starts; `apps` is how many it knows."""
+        self.metrics.ready.child().set(0)
+        self._runtime.info("starting", version=version, mode=mode, apps=apps)
+
+    def listening(self, listener: str, protocol: str, address: str) -> None:
+        """A listener accepts connections; `listener` names it: `public`, `api` or the app that it belongs to."""
+        self.metrics.connections.child(listener, protocol).set(0)
+        self._runtime.info("listening", listener=listener, protocol=protocol, address=address)
+
+    def listener_failed(self, problem: str) -> None:
+        """One of several addresses could not be bound; the others are served."""
+        self._runtime.warning("listener not opened", problem=problem)
+
+    def ready(self, seconds: float) -> None:
+        """All is open; `seconds` since the start."""
+        self.metrics.ready.child().set(1)
+        self._runtime.info("ready", seconds=round(seconds, 3))
+
+    def stopping(self, reason: str) -> None:
+        """The instance takes no new work; `reason` says who wants it."""
+        self.metrics.ready.child().set(0)
+        self._runtime.info("stopping", reason=reason)
+
+    def drain_started(self, what: str, calls: int, seconds: float) -> None:
+        """`what` (the instance, an app, a component) is given `seconds` to end its `calls`."""
+        self.metrics.drains.child("started").inc()
+        self._runtime.info("draining", what=what, calls=calls, seconds=seconds)
+
+    def drain_done(self, what: str, seconds: float) -> None:
+        """All calls have ended, after `seconds`."""
+        self.metrics.drains.child("done").inc()
+        self._runtime.info("drained", what=what, seconds=round(seconds, 3))
+
+    def drain_timed_out(self, what: str, calls: int) -> None:
+        """`calls` did not end in time and were cancelled."""
+        self.metrics.drains.child("timed_out").inc()
+        self._runtime.warning("drain timed out, calls were cancelled", what=what, calls=calls)
+
+    def defect(self, where: str, error: BaseException, trace: str = "") -> None:
+        """An exception that nothing expected. `where` names the code; `trace` is what the caller was told."""
+        self.metrics.defects.child(where).inc()
+        held = self._limiter.held_back("defect", where, type(error).__name__)
+        if held is not None:
+            self._runtime.error("defect", where=where, trace=trace, **_held(held), exc_info=error)
+
+    def setting_without_effect(self, setting: str, why: str = "") -> None:
+        """A flag or variable was given that this version takes but does not act on. Told once."""
+        self.metrics.without_effect.child(setting).inc()
+        if self._first("setting", setting):
+            self._runtime.warning("setting without effect", setting=setting, **_given(why=why))
+
+    # Apps ------------------------------------------------------------------------------------------------------------
+    def app_added(self, app: AppRef, *, channel: str = "") -> None:
+        """The instance serves one more app; `channel` is where it is reached."""
+        self.metrics.apps.child().inc()
+        self.metrics.app_changes.child("added").inc()
+        self._apps.info("app added", app_id=app.app_id, namespace=app.namespace, **_given(channel=channel))
+
+    def app_changed(self, app: AppRef, *, changed: str = "") -> None:
+        """An app's resource changed; `changed` names the fields."""
+        self.metrics.app_changes.child("changed").inc()
+        self._apps.info("app changed", app_id=app.app_id, namespace=app.namespace, **_given(changed=changed))
+
+    def app_removed(self, app: AppRef) -> None:
+        """The instance no longer serves an app; what was counted for it is dropped."""
+        self.metrics.forget_app(app.app_id)
+        self.metrics.apps.child().dec()
+        self.metrics.app_changes.child("removed").inc()
+        self._apps.info("app removed", app_id=app.app_id, namespace=app.namespace)
+
+    def app_health_changed(self, app: AppRef, *, healthy: bool, problem: str = "") -> None:
+        """An app began to pass or to fail its health checks."""
+        self.metrics.app_healthy.child(app.app_id).set(int(healthy))
+        log = self._apps.info if healthy else self._apps.warning
+        message = "app is healthy" if healthy else "app is not healthy"
+        log(message, app_id=app.app_id, namespace=app.namespace, **_given(problem=problem))
+
+    def app_reachable_changed(self, app: AppRef, *, reachable: bool) -> None:
+        """An app's port began or ceased to accept connections."""
+        message = "app is reachable" if reachable else "app is not reachable"
+        self._apps.info(message, app_id=app.app_id, namespace=app.namespace)
+
+    def deliveries_stopped(self, app: AppRef) -> None:
+        """An app of a shared instance asked for its shutdown: it gets no more deliveries, the instance goes on."""
+        self._apps.info("deliveries stopped by the shutdown API", app_id=app.app_id, namespace=app.namespace)
+
+    # Components ------------------------------------------------------------------------------------------------------
+    def component_opened(self, name: str, kind: str, namespace: str, seconds: float, *, app_id: str = "") -> None:
+        """A component is ready. `kind` is its type with the version, such as `state.sqlite/v1`.
+
+        `app_id` names the app it is opened for; empty where all share it.
+        """
+        self.metrics.components_loaded.child(app_id).inc()
+        self.metrics.components_opened.child(app_id, kind).inc()
+        self.metrics.components_open.child().inc()
+        fields = _component(name, kind, namespace, app_id)
+        self._components.info("component opened", **fields, seconds=round(seconds, 3))
+
+    def component_failed(
+        self,
+        name: str,
+        kind: str,
+        namespace: str,
+        reason: Literal["creation", "init"],
+        problem: str,
+        *,
+        app_id: str = "",
+        ignored: bool = False,
+    ) -> None:
+        """A component could not be made or opened; `ignored`: its resource says to go on without it."""
+        self.metrics.components_failed.child(app_id, kind, reason, name).inc()
+        fields = _component(name, kind, namespace, app_id)
+        log = self._components.warning if ignored else self._components.error
+        log("component failed", **fields, reason=reason, problem=problem, ignored=ignored)
+
+    def component_warning(self, name: str, kind: str, namespace: str, problem: str) -> None:
+        """A component is opened although something about its resource is probably not meant."""
+        self._components.warning("component warning", **_component(name, kind, namespace, ""), problem=problem)
+
+    def component_closed(self, name: str, kind: str, namespace: str, *, app_id: str = "") -> None:
+        """A component that was open is closed."""
+        self.metrics.components_open.child().dec()
+        self._components.info("component closed", **_component(name, kind, namespace, app_id))
+
+    def component_write_failed(self, component: str, operation: str, problem: str) -> None:
+        """A component could not write what it had accepted, or was asked to write in the background."""
+        self.metrics.component_write_failures.child(component).inc()
+        held = self._limiter.held_back("component_write_failed", component, operation)
+        if held is not None:
+            self._components.error(
+                "component write failed", component=component, operation=operation, problem=problem, **_held(held)
+            )
+
+    # Resources -------------------------------------------------------------------------------------------------------
+    def reload_done(self, seconds: float, *, added: int, changed: int, removed: int) -> None:
+        """The resources were read again and are in force."""
+        self.metrics.reloads.child("done").inc()
+        self._resources.info(
+            "resources reloaded", added=added, changed=changed, removed=removed, seconds=round(seconds, 3)
+        )
+
+    def reload_failed(self, problem: str) -> None:
+        """The resources were read again and are wrong: the former ones stay in force."""
+        self.metrics.reloads.child("failed").inc()
+        self._resources.error("reload failed, the former resources stay in force", problem=problem)
+
+    def resource_refused(self, kind: str, origin: str, problem: str) -> None:
+        """One resource is wrong and left out; `origin` is its file and document."""
+        self.metrics.resource_problems.child(kind).inc()
+        self._resources.error("resource refused", kind=kind, origin=origin, problem=problem)
+
+    def resource_notice(self, notice: str) -> None:
+        """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""
+        if self._first("notice", notice):
+            self._resources.warning("resource notice", notice=notice)
+
+    def kind_without_effect(self, kind: str, origin: str = "") -> None:
+        """A resource of a kind that this version takes but does not act on. Told once for each kind."""
+        self.metrics.without_effect.child(kind).inc()
+        if self._first("kind", kind):
+            self._resources.warning("resource kind without effect", kind=kind, **_given(origin=origin))
+
+    # Refusals and failures -------------------------------------------------------------------------------------------
+    def identity_refused(self, reason: str, protocol: str, operation: str, peer: str) -> None:
+        """A request proved no app, or its evidence disagreed: the audit event. Every one is counted.
+
+        `operation` is the endpoint's or method's name, `peer` the sender's address. The token has no parameter here.
+        """
+        self.metrics.identity_refused.child(reason).inc()
+        held = self._limiter.held_back("identity_refused", reason, protocol)
+        if held is not None:
+            self._identity.warning(
+                "identity refused", reason=reason, protocol=protocol, operation=operation, peer=peer, **_held(held)
+            )
+
+    def access_refused(self, app: AppRef, reason: str, operation: str, target: str) -> None:
+        """A proved caller may not do this: the audit event. Every one is counted."""
+        self.metrics.access_refused.child(app.app_id, reason).inc()
+        held = self._limiter.held_back("access_refused", app.app_id, app.namespace, reason)
+        if held is not None:
+            self._identity.warning(
+                "access refused", app_id=app.app_id, namespace=app.namespace, reason=reason, operation=operation,
+                target=target, **_held(held),
+            )  # fmt: skip
+
+    def invocation_failed(self, app: AppRef, target: str, reason: str, problem: str = "") -> None:
+        """An invocation by `app` did not reach `target`, or got no answer."""
+        self.metrics.invocations_failed.child(app.app_id, reason).inc()
+        held = self._limiter.held_back("invocation_failed", app.app_id, app.namespace, target, reason)
+        if held is not None:
+            self._invoke.warning(
+                "invocation failed", app_id=app.app_id, namespace=app.namespace, target=target, reason=reason,
+                **_given(problem=problem), **_held(held),
+            )  # fmt: skip
+
+    def _first(self, what: str, name: str) -> bool:
+        key = (what, name)
+        if key in self._told or len(self._told) >= _MOST_KEYS:
+            return False
+        self._told.add(key)
+        return True
+
+
+def _held(count: int) -> Mapping[str, int]:
+    """How many like it were not written since the last line."""
+    return {"held_back": count} if count else {}
+
+
+def _given(**fields: str) -> Mapping[str, str]:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _component(name: str, kind: str, namespace: str, app_id: str) -> Mapping[str, str]:
+    return {"component": name, "component_type": kind, "namespace": namespace, **_given(app_id=app_id)}

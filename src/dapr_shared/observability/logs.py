@@ -1,0 +1,249 @@
+"""Log lines: structlog in two forms, one for people and one, JSON with Dapr's field names, for collectors.
+
+Beside both roads. The runtime makes one `Logs` for a process and hands its loggers on; nothing here is global, except
+that `capture_standard_logging` sends what libraries log the same way. Flags: `--log-level`, `--log-as-json`,
+`--log-file` (reference daprd-flags §2).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import orjson
+import structlog
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
+
+from dapr_shared.core.clock import Clock, SystemClock
+from dapr_shared.observability.log_safety import make_safe, safe_traceback
+from dapr_shared.observability.log_writer import LogWriter
+
+if TYPE_CHECKING:
+    from io import BytesIO, FileIO
+    from types import TracebackType
+
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+"""The values of `--log-level`, any case."""
+
+_LEVEL_NAMES = {"warn": "warning", "exception": "error", "critical": "fatal", "fatal": "fatal"}
+_RESERVED = frozenset({"time", "level", "type", "msg", "scope", "instance", "ver"})
+_STAMPED = frozenset({"time", "level"})
+_LIBRARY_LEVEL = logging.WARNING
+_BAR = "    | "
+_COLOURS = {"debug": "\x1b[36m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "fatal": "\x1b[1;31m"}
+_DIM, _BOLD, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What the flags say about logs."""
+
+    level: str = "info"
+    as_json: bool = False
+    file: str = ""
+    """Path to append to instead of standard output; empty means standard output."""
+    app_id: str = ""
+    """The app of an instance in single-app mode; lines about another app name that one."""
+    version: str = ""
+    instance: str = field(default_factory=socket.gethostname)
+
+
+def parse_level(text: str) -> int:
+    """The number of a level name. Raises `ValueError`."""
+    level = LEVELS.get(text.strip().lower())
+    if level is None:
+        raise ValueError(f"{text[:100]!r} is not a log level: use debug, info, warn, error or fatal")
+    return level
+
+
+class Logs:
+    """The log of one process. Raises `ValueError` for a wrong level and `OSError` when the file cannot be opened."""
+
+    def __init__(
+        self, options: LogOptions, *, stream: FileIO | BytesIO | None = None, clock: Clock | None = None
+    ) -> None:
+        self.level = parse_level(options.level)
+        # Without buffers: a thread that is stuck in a buffered write would hold the buffer's lock at exit.
+        self._file = Path(options.file).open("ab", buffering=0) if options.file and stream is None else None  # noqa: SIM115
+        target = stream or self._file or _standard_output()
+        render = _json_renderer(options) if options.as_json else _console_renderer(coloured=_is_terminal(target))
+        prefix = "" if options.as_json else _BAR
+        self._processors: list[Processor] = [
+            _Stamp(options.app_id, clock or SystemClock(), prefix),
+            make_safe,
+            render,
+        ]
+        self._writer = LogWriter(target, self._dropped_line)
+        self._root: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+            cast("Any", _Sink(self._writer)),
+            processors=self._processors,
+            wrapper_class=structlog.make_filtering_bound_logger(self.level),
+            context_class=dict,
+            cache_logger_on_first_use=False,
+        )
+        self._captured: tuple[list[logging.Handler], int] | None = None
+
+    def logger(self, scope: str) -> FilteringBoundLogger:
+        """A logger whose lines carry this scope, such as `dapr.runtime`."""
+        return self._root.bind(scope=scope)
+
+    @property
+    def dropped(self) -> int:
+        """Lines dropped since the start because the queue was full or could not be written."""
+        return self._writer.dropped
+
+    def capture_standard_logging(self) -> None:
+        """Send what libraries log and warn to this log: warnings and errors only.
+
+        Below that level client libraries write what they send and receive, secrets among it.
+        """
+        root = logging.getLogger()
+        self._captured = (root.handlers[:], root.level)
+        root.handlers[:] = [_Capture(self, max(self.level, _LIBRARY_LEVEL))]
+        root.setLevel(max(self.level, _LIBRARY_LEVEL))
+        logging.captureWarnings(capture=True)
+
+    def close(self) -> None:
+        """Write what waits, for at most two seconds, and let go of standard logging and the file."""
+        if self._captured is not None:
+            root = logging.getLogger()
+            root.handlers[:], level = self._captured
+            root.setLevel(level)
+            logging.captureWarnings(capture=False)
+            self._captured = None
+        self._writer.close()
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _dropped_line(self, count: int) -> bytes:
+        event: Any = {"event": "log lines were dropped", "scope": "dapr.runtime", "count": count}
+        for process in self._processors:
+            event = process(None, "warning", event)
+        return event
+
+
+class _Sink:
+    """What structlog calls with a finished line."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self.msg = self.debug = self.info = self.warning = self.warn = writer.write
+        self.error = self.exception = self.critical = self.fatal = writer.write
+
+
+class _Stamp:
+    """The first processor: time, level, app id, and the traceback as a text."""
+
+    def __init__(self, app_id: str, clock: Clock, prefix: str) -> None:
+        self._app_id = app_id
+        self._clock = clock
+        self._prefix = prefix
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        for taken in event.keys() & _STAMPED:
+            event[f"fields.{taken}"] = event.pop(taken)
+        event["time"] = self._clock.now().replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        event["level"] = _LEVEL_NAMES.get(method, method)
+        event.setdefault("app_id", self._app_id)
+        found = event.pop("exc_info", None)
+        error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(error, BaseException):
+            # Never with local variables: they hold tokens and payloads.
+            event["exception"] = safe_traceback("".join(traceback.format_exception(error)), prefix=self._prefix)
+        return event
+
+
+class _Capture(logging.Handler):
+    """Hands the standard library's records on."""
+
+    def __init__(self, logs: Logs, level: int) -> None:
+        super().__init__(level)
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            message = str(record.msg)  # a library's wrong format; its text is better than nothing
+        error = record.exc_info[1] if record.exc_info else None
+        level = next(known for known in (50, 40, 30, 20, 10, 0) if record.levelno >= known) or logging.DEBUG
+        self._logs.logger(record.name).log(level, message, exc_info=error)
+
+
+def _json_renderer(options: LogOptions) -> Processor:
+    def render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+        line: dict[str, Any] = {
+            "time": event.pop("time"),
+            "level": event.pop("level"),
+            "type": "log",
+            "msg": event.pop("event"),
+            "scope": event.pop("scope", ""),
+            "app_id": event.pop("app_id"),
+            "instance": options.instance,
+            "ver": options.version,
+        }
+        for key, value in event.items():
+            line[f"fields.{key}" if key in _RESERVED else key] = value
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+    return render
+
+
+def _console_renderer(*, coloured: bool) -> Processor:
+    dim, bold, reset = (_DIM, _BOLD, _RESET) if coloured else ("", "", "")
+    levels = _COLOURS if coloured else dict.fromkeys(_COLOURS, "")
+    renderer = ConsoleRenderer(
+        columns=[
+            Column("time", KeyValueColumnFormatter(None, dim, reset, str)),
+            Column("level", LogLevelColumnFormatter(levels, reset)),
+            Column("scope", KeyValueColumnFormatter(None, dim, reset, str, postfix=":")),
+            Column("event", KeyValueColumnFormatter(None, bold, reset, str)),
+            Column("", KeyValueColumnFormatter(dim, "", reset, _shown)),
+        ],
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        if not event["app_id"]:
+            del event["app_id"]
+        return renderer(logger, method, event).encode("utf-8", "replace")
+
+    return render
+
+
+def _shown(value: object) -> str:
+    """A value as JSON, and a simple text without quotes."""
+    if isinstance(value, str) and value and not set(value) & set(" \"'=\\,{}[]"):
+        return value
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _standard_output() -> FileIO:
+    return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+
+
+def _is_terminal(stream: FileIO | BytesIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ

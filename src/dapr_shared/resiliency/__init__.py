@@ -1,0 +1,1 @@
+"""Step 5 of both roads, how hard to try: timeouts, retries, circuit breakers, and which of them a target has."""

@@ -1,0 +1,175 @@
+"""The fixed parts of an instance, put together once: registries, channels, blocks, front doors.
+
+What changes with the resources (apps, components, channels, rules) is put into these parts by `runtime/reload.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dapr_shared
+from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
+from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
+from dapr_shared.api.grpc.secrets import SecretsRpc
+from dapr_shared.api.grpc.state import StateRpc
+from dapr_shared.api.grpc.system import SystemRpc
+from dapr_shared.api.http.frontdoor import HttpFrontDoor, PublicFrontDoor
+from dapr_shared.api.http.invoke import InvokeApi
+from dapr_shared.api.http.secrets import SecretsApi
+from dapr_shared.api.http.state import StateApi
+from dapr_shared.api.http.system import SystemApi
+from dapr_shared.api.pipeline import Pipeline
+from dapr_shared.blocks.health import HealthBlock
+from dapr_shared.blocks.invoke import InvokeBlock
+from dapr_shared.blocks.metadata import MetadataBlock
+from dapr_shared.blocks.secrets import SecretsBlock
+from dapr_shared.blocks.shutdown import ShutdownBlock
+from dapr_shared.blocks.state import StateBlock
+from dapr_shared.channel.external import ExternalConnections
+from dapr_shared.channel.table import ChannelDefaults, ChannelTable
+from dapr_shared.channel.watch import AppWatch
+from dapr_shared.components.catalog import Catalog
+from dapr_shared.components.registry import ComponentRegistry
+from dapr_shared.identity.apps import AppRegistry
+from dapr_shared.identity.caller import Caller, Evidence
+from dapr_shared.observability.access_log import AccessLog, AccessLogOptions
+from dapr_shared.observability.tracing import DEFAULT_SAMPLING_RATE, Tracing
+from dapr_shared.runtime.components import ComponentLoader
+from dapr_shared.runtime.listeners import FrontListeners
+from dapr_shared.runtime.observer import AppObserver
+from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
+from dapr_shared.runtime.targets import ExternalTargets
+from dapr_shared.security.limits import CallLimits
+from dapr_shared.wire.grpc.engines import engine
+
+if TYPE_CHECKING:
+    from dapr_shared.channel.base import ChannelProperties
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.identity.caller import RegisteredApp
+    from dapr_shared.observability.events import Events
+    from dapr_shared.observability.logs import Logs
+    from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the rest of the runtime needs to reach."""
+
+    apps: AppRegistry
+    rules: Rules
+    registry: ComponentRegistry
+    loader: ComponentLoader
+    watch: AppWatch
+    channels: ChannelTable
+    connections: ExternalConnections
+    targets: ExternalTargets
+    health: HealthBlock
+    metadata: MetadataBlock
+    public: PublicFrontDoor
+    listeners: FrontListeners
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Put what is open on the stack; unwinding closes in the order: channels, external, watch, components."""
+        stack.push_async_callback(self.registry.close)
+        await self.watch.start(stack)
+        await self.connections.start(stack)
+        await self.channels.start(stack)
+
+
+def assemble(
+    settings: Settings,
+    configuration: Configuration | None,
+    events: Events,
+    logs: Logs,
+    *,
+    single: RegisteredApp | None,
+    api_token: str | None,
+    stop: Callable[[bool], None],
+) -> Parts:
+    """Make all parts; nothing is opened yet. Raises `CatalogError`, `ValueError` for an unknown gRPC engine."""
+    metrics = events.metrics
+    apps = AppRegistry(single=single, api_token=api_token)
+    health = HealthBlock(app_id=single.ref.app_id if single else None)
+    observer = AppObserver(events, health)
+    watch = AppWatch(observer)
+    body_limit = max(settings.max_body_size, 0)
+    channels = ChannelTable(watch, defaults=ChannelDefaults(body_bytes=body_limit))
+    connections = ExternalConnections()
+    targets = ExternalTargets(
+        connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls
+    )
+    rules = Rules(multi_app=single is None)
+    registry = ComponentRegistry(
+        Catalog(), single_app=single.ref if single else None, on_problem=lambda error: loader.problem(error)
+    )
+    loader = ComponentLoader(registry, events)
+    pipeline = Pipeline(apps, rules, CallLimits(settings.max_calls_per_app or sys.maxsize), events)
+    state = StateBlock(registry, metrics)
+    secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics)
+    invoke = InvokeBlock(channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None)
+    metadata = MetadataBlock(
+        registry,
+        _properties(channels),
+        version=dapr_shared.__version__,
+        features=_features(configuration),
+        http_endpoints=targets.names,
+    )
+    shutdown = ShutdownBlock(single_app=single is not None, stop=stop, stop_deliveries=events.deliveries_stopped)
+    caller = Caller(single, (Evidence.SINGLE_APP,)) if single else None
+    system = SystemApi(metadata, health, shutdown, public_caller=(lambda: caller) if caller else None)
+    routes = [*StateApi(state).routes(), *SecretsApi(secrets).routes(), *system.routes()]
+    tracing = Tracing(configuration.tracing.sampling_rate if configuration else DEFAULT_SAMPLING_RATE)
+    access_log = AccessLog(_access_log_options(settings, configuration), logs.logger)
+    observed = {"metrics": metrics, "tracing": tracing, "access_log": access_log, "events": events}
+    http = HttpFrontDoor(routes, InvokeApi(invoke), pipeline, body_limit=body_limit, **observed)
+    methods = [
+        *StateRpc(state).methods(),
+        *SecretsRpc(secrets).methods(),
+        *SystemRpc(metadata, shutdown).methods(),
+        *InvokeRpc(invoke, body_limit=body_limit).methods(),
+    ]
+    grpc = GrpcFrontDoor(methods, ProxyRpc(invoke), pipeline, **observed)
+    grpc_engine = engine(settings.grpc_engine, events.defect)
+    return Parts(
+        apps=apps,
+        rules=rules,
+        registry=registry,
+        loader=loader,
+        watch=watch,
+        channels=channels,
+        connections=connections,
+        targets=targets,
+        health=health,
+        metadata=metadata,
+        public=PublicFrontDoor(routes, body_limit=body_limit),
+        listeners=FrontListeners(settings, http, grpc, grpc_engine, events),
+    )
+
+
+def _properties(channels: ChannelTable) -> Callable[[AppRef], ChannelProperties | None]:
+    def properties(ref: AppRef) -> ChannelProperties | None:
+        channel = channels.get(ref)
+        return channel.properties if channel else None
+
+    return properties
+
+
+def _features(configuration: Configuration | None) -> list[str]:
+    given = configuration.features if configuration else {}
+    known = {"HotReload": True}
+    return sorted(name for name, enabled in {**known, **given}.items() if enabled)
+
+
+def _access_log_options(settings: Settings, configuration: Configuration | None) -> AccessLogOptions:
+    logging = configuration.api_logging if configuration else None
+    enabled = settings.enable_api_logging
+    return AccessLogOptions(
+        enabled=enabled if enabled is not None else bool(logging and logging.enabled),
+        obfuscate_urls=bool(logging and logging.obfuscate_urls),
+        omit_health_checks=bool(logging and logging.omit_health_checks),
+    )

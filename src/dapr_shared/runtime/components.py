@@ -1,0 +1,128 @@
+"""From Component resources to open components: values resolved, secret stores first.
+
+Assembly. Reference resources §1 and §2, daprd-flags §5 (secret stores are opened before the rest).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from dapr_shared.components.definition import ComponentStartError, Definition
+from dapr_shared.contracts.component import BackendError
+from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
+from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from dapr_shared.components.definition import ComponentError
+    from dapr_shared.components.registry import Applied, ComponentRegistry
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.observability.events import Events
+    from dapr_shared.resources.model import Component
+
+_SECRET_STORES = "secretstores."
+
+
+class ComponentLoader:
+    """Opens what resources ask for, in the order in which they need each other."""
+
+    def __init__(self, registry: ComponentRegistry, events: Events) -> None:
+        self._registry = registry
+        self._events = events
+
+    async def load_secret_stores(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:
+        """Open exactly these secret stores, what else is open stays. Raises `ComponentStartError`.
+
+        A secret store may take its own secrets from another: those that need none are opened first.
+        """
+        rest = [d for d in self._registry.definitions if not _is_secret_store(d.resource)]
+        wanted: list[Definition] = []
+        stores = sorted((c for c in components if _is_secret_store(c)), key=_needs_secrets)
+        for component in stores:
+            definition = await self._definition(component)
+            if definition is not None:
+                wanted.append(definition)
+                if _needs_secrets(component):
+                    await self._apply([*rest, *wanted], apps)
+        await self._apply([*rest, *wanted], apps)
+
+    async def load(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:
+        """Open exactly these components; the secret stores among them are open. Raises `ComponentStartError`."""
+        definitions = [d for d in self._registry.definitions if _is_secret_store(d.resource)]
+        for component in components:
+            if not _is_secret_store(component):
+                definition = await self._definition(component)
+                if definition is not None:
+                    definitions.append(definition)
+        await self._apply(definitions, apps)
+
+    def problem(self, error: ComponentError) -> None:
+        """Told by the registry of what `ignoreErrors` lets pass, and of errors while closing."""
+        self._events.component_failed(error.component, "", error.namespace, "init", error.problem)
+
+    def reader(self, namespace: str) -> ReadSecret:
+        """Reads secrets for resources of a namespace, whatever the scopes of the store say: it is the instance's own."""
+
+        async def read(store: str, name: str, key: str) -> str | None:
+            for opened in self._registry.all_open():
+                if opened.namespace == namespace and opened.name == store and isinstance(opened.component, SecretStore):
+                    found = cast("SecretStore[Any]", opened.component)
+                    try:
+                        return (await found.get(name, {})).get(key)
+                    except SecretNotFoundError:
+                        return None
+                    except BackendError as error:
+                        raise SecretError(str(error)) from error
+            raise SecretError(f"there is no secret store {store} in namespace {namespace}")
+
+        return read
+
+    async def _definition(self, component: Component) -> Definition | None:
+        def warn(item: str, problem: str) -> None:
+            self._events.component_warning(component.name, component.type, component.namespace, f"{item}: {problem}")
+
+        try:
+            values = await resolve(
+                component.metadata,
+                env=os.environ,
+                secret=self.reader(component.namespace),
+                secret_store=component.secret_store,
+                warn=warn,
+            )
+        except UnresolvedError as error:
+            failure = ComponentStartError(component, f"spec.metadata {error}")
+            if component.ignore_errors:
+                self.problem(failure)
+                return None
+            raise failure from error
+        return Definition(component, values)
+
+    async def _apply(self, definitions: Sequence[Definition], apps: Collection[AppRef]) -> Applied:
+        started = perf_counter()
+        applied = await self._registry.apply(definitions, apps)
+        seconds = perf_counter() - started
+        for opened in self._registry.all_open():
+            if opened.name in applied.opened:
+                self._events.component_opened(
+                    opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds
+                )
+        for name in applied.closed:
+            self._events.component_closed(name, "", "")
+        fatal = [failure for failure in applied.failures if not failure.ignored]
+        if fatal:
+            for failure in fatal[1:]:
+                self.problem(failure)
+            raise fatal[0]
+        return applied
+
+
+def _is_secret_store(component: Component) -> bool:
+    return component.type.casefold().startswith(_SECRET_STORES)
+
+
+def _needs_secrets(component: Component) -> bool:
+    return any(item.secret_key_ref is not None for item in component.metadata)

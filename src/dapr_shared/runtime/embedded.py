@@ -1,0 +1,54 @@
+"""What an instance has when nobody gave it resources: a durable state store in one SQLite file.
+
+Assembly. Only for `dapr-shared run` in standalone mode (design §5.19): the file is under the user's state directory and
+locked, so that one instance has it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dapr_shared.resources.loader import Resources
+from dapr_shared.resources.model import Component, MetadataItem
+from dapr_shared.resources.origin import Origin
+
+STORE_NAME = "statestore"
+
+
+def state_directory(given: str) -> Path:
+    """The data directory: the one given, else `$XDG_STATE_HOME/dapr-shared`, else `~/.local/state/dapr-shared`."""
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME")
+    if base:
+        return Path(base) / "dapr-shared"
+    try:
+        return Path.home() / ".local" / "state" / "dapr-shared"
+    except RuntimeError:  # an environment without HOME and a user without an entry
+        return Path(f"/tmp/dapr-shared-{os.getuid()}")  # noqa: S108 - last resort; the directory is made with mode 0700
+
+
+def embedded_resources(directory: Path, namespaces: frozenset[str]) -> Resources:
+    """The default components, one set a namespace."""
+    return Resources(
+        components=tuple(
+            Component(
+                name=STORE_NAME,
+                namespace=namespace,
+                type="state.sqlite",
+                version="v1",
+                metadata=(
+                    MetadataItem(name="connectionString", value=str(_file(directory, namespace))),
+                    MetadataItem(name="exclusive", value="true"),
+                    MetadataItem(name="cleanupInterval", value="1h"),
+                ),
+                origin=Origin("(built in)", 1, 0),
+            )
+            for namespace in sorted(namespaces)
+        )
+    )
+
+
+def _file(directory: Path, namespace: str) -> Path:
+    return directory / ("state.db" if namespace == "default" else f"state-{namespace}.db")

@@ -1,0 +1,167 @@
+"""One running instance: started, reloaded, drained, closed.
+
+Assembly. The order of starting is daprd's (reference daprd-flags §5) as far as its steps exist here: resources, secret
+stores, the other components, front doors; then the app's port is awaited in single-app mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import dapr_shared
+from dapr_shared.resources.watch import changes
+from dapr_shared.runtime.assembly import Parts, assemble
+from dapr_shared.runtime.observer import APP_PORT
+from dapr_shared.runtime.reload import Reloader
+from dapr_shared.runtime.sources import Sources
+from dapr_shared.wire.http.messages import Response
+
+if TYPE_CHECKING:
+    from dapr_shared.observability.events import Events
+    from dapr_shared.observability.logs import Logs
+    from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.settings import Settings
+    from dapr_shared.wire.http.messages import Request
+
+_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_BLOCK_CHECK = 0.1
+"""Seconds between two looks at the app's health while shutdown is blocked."""
+
+
+class Instance:
+    """An instance and its background work."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configuration: Configuration | None,
+        events: Events,
+        logs: Logs,
+        *,
+        embedded: bool,
+        stop: Callable[[bool], None],
+    ) -> None:
+        """Nothing is opened. Raises `SettingsError` where the flags do not make an instance."""
+        self._settings = settings
+        self._configuration = configuration
+        self._events = events
+        self._sources = Sources(settings, embedded=embedded)
+        self._sources.check()
+        self.parts: Parts = assemble(
+            settings,
+            configuration,
+            events,
+            logs,
+            single=self._sources.single_record(configuration),
+            api_token=os.environ.get("DAPR_API_TOKEN") or None,
+            stop=stop,
+        )
+        self._reloader = Reloader(self.parts, self._sources, configuration, events)
+        self._reload_wanted = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start; close at the end. Raises one of `reload.WRONG_RESOURCES` or `PortTakenError`; then nothing is open."""
+        started = perf_counter()
+        parts = self.parts
+        async with AsyncExitStack() as stack:
+            watched = changes(self._sources.paths) if self._hot_reload() else None  # before reading: nothing is missed
+            resources = self._sources.read()
+            self._events.starting(dapr_shared.__version__, self._settings.mode, len(resources.apps))
+            parts.health.wait_for("runtime", "starting", outbound=True)
+            if self._settings.app_id and self._settings.app_port:
+                parts.health.wait_for(
+                    APP_PORT, f"app port {self._settings.app_port} does not accept connections yet", outbound=False
+                )
+            await parts.start(stack)
+            stack.push_async_callback(parts.listeners.close_extra)
+            stack.push_async_callback(parts.listeners.drain, 0)
+            await self._reloader.start(resources)
+            await self._listen()
+            self._background(stack, self._reload_on_request(), "reload on request")
+            if watched is not None:
+                self._background(stack, self._reload_on_change(watched), "reload on change")
+            parts.health.ready("runtime")
+            self._events.ready(perf_counter() - started)
+            yield
+
+    def request_reload(self) -> None:
+        """Read the resources again soon (SIGHUP)."""
+        self._reload_wanted.set()
+
+    async def failed(self) -> None:
+        """Wait until background work has failed, and raise what it raised."""
+        await asyncio.shield(self._failed)
+
+    async def drain(self, grace: float | None) -> bool:
+        """Stop accepting and let calls in flight finish; false if the grace (seconds, `None`: no limit) ended them."""
+        started = perf_counter()
+        await self.parts.listeners.drain(grace)
+        return grace is None or perf_counter() - started < grace
+
+    async def block_shutdown(self, seconds: float) -> None:
+        """Keep serving for so long, or until the app is unhealthy (reference daprd-flags §6)."""
+        deadline = perf_counter() + seconds
+        while perf_counter() < deadline:
+            channels = list(self.parts.channels.channels())
+            if channels and not any(channel.healthy for channel in channels):
+                return
+            await asyncio.sleep(min(_BLOCK_CHECK, max(deadline - perf_counter(), 0)))
+
+    async def _listen(self) -> None:
+        settings, listeners = self._settings, self.parts.listeners
+        if settings.enable_metrics and settings.metrics_port:
+            await listeners.open_extra(
+                settings.metrics_listen_address, settings.metrics_port, self._metrics, "metrics", "--metrics-port"
+            )
+        if settings.dapr_public_port:
+            await listeners.open_extra(
+                settings.dapr_public_listen_address,
+                settings.dapr_public_port,
+                self.parts.public,
+                "public",
+                "--dapr-public-port",
+            )
+        await listeners.open_shared(settings.app_id)
+
+    async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
+        body = b"".join(self._events.metrics.registry.chunks())
+        return Response(200, [(b"content-type", _METRICS_TYPE)], body)
+
+    def _hot_reload(self) -> bool:
+        features = self._configuration.features if self._configuration else {}
+        return bool(self._sources.paths) and features.get("HotReload", True)
+
+    def _background(self, stack: AsyncExitStack, work: object, name: str) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+
+        def done(ended: asyncio.Future[None]) -> None:
+            if ended.cancelled():
+                return
+            error = ended.exception()
+            if error is not None and not self._failed.done():
+                self._events.defect(name, error)
+                self._failed.set_exception(error)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        task.add_done_callback(done)
+        stack.push_async_callback(end)
+
+    async def _reload_on_request(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            await self._reloader.reload()
+
+    async def _reload_on_change(self, watched: AsyncIterator[None]) -> None:
+        async for _ in watched:
+            self._reload_wanted.set()

@@ -1,0 +1,142 @@
+"""The life of the process: event loop, signals, exit codes.
+
+Facts: reference daprd-flags §6. SIGINT and SIGTERM end it with 0, a second one at once; SIGHUP reads the resources
+again; what cannot start ends it with 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dapr_shared
+from dapr_shared.components.catalog import CatalogError
+from dapr_shared.observability.dapr_metrics import DaprMetrics
+from dapr_shared.observability.events import Events
+from dapr_shared.observability.logs import LogOptions, Logs
+from dapr_shared.runtime.configuration import load_configuration, metrics_options
+from dapr_shared.runtime.instance import Instance
+from dapr_shared.runtime.reload import WRONG_RESOURCES
+from dapr_shared.runtime.settings import Settings, SettingsError, check
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from dapr_shared.resources.model import Configuration
+
+START_ERRORS = (SettingsError, CatalogError, *WRONG_RESOURCES, OSError)
+"""What a user can mend: said in words, without a traceback."""
+FORCED_EXIT_DELAY = 0.1
+"""Seconds until `dapr-force-shutdown` ends the process (reference http-api §11)."""
+
+
+def run(settings: Settings, *, command: str, embedded: bool, without_effect: Sequence[str]) -> int:
+    """Run an instance until a signal or a shutdown call ends it; the exit code."""
+    try:
+        settings = check(settings)
+        logs = Logs(
+            LogOptions(
+                level=settings.log_level,
+                as_json=settings.log_as_json,
+                file=settings.log_file,
+                app_id=settings.app_id,
+                version=dapr_shared.__version__,
+            )
+        )
+    except (SettingsError, OSError, ValueError) as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 1
+    with logs:
+        logs.capture_standard_logging()
+        try:
+            configuration = load_configuration(settings.config)
+            metrics = DaprMetrics(metrics_options(configuration), version=dapr_shared.__version__)
+            metrics.read_dropped_log_lines(lambda: logs.dropped)
+            events = Events(metrics, logs.logger)
+            for flag in without_effect:
+                events.setting_without_effect(flag)
+            return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded).live())
+        except START_ERRORS as error:
+            logs.logger("dapr.runtime").fatal("cannot start", problem=str(error))
+            return 1
+
+
+def _run_loop(main: Coroutine[None, None, int]) -> int:
+    try:
+        import uvloop  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+class _Life:
+    """One run from start to exit."""
+
+    def __init__(
+        self, settings: Settings, configuration: Configuration | None, events: Events, logs: Logs, *, embedded: bool
+    ) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._events = events
+        self._logs = logs
+        self._embedded = embedded
+        self._stop = asyncio.Event()
+        self._by_signal = False
+        self._exit_code = 0
+
+    async def live(self) -> int:
+        """Start, serve until told to stop, drain, close."""
+        loop = asyncio.get_running_loop()
+        instance = Instance(
+            self._settings,
+            self._configuration,
+            self._events,
+            self._logs,
+            embedded=self._embedded,
+            stop=self._shutdown,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, instance.request_reload)
+        async with instance.running():
+            await self._wait_for_stop(instance)
+            if self._exit_code == 0:
+                grace = float(self._settings.dapr_graceful_shutdown_seconds) or None
+                if not await instance.drain(grace):
+                    self._events.drain_timed_out("the instance", 0)
+                    self._exit_code = 1
+        return self._exit_code
+
+    async def _wait_for_stop(self, instance: Instance) -> None:
+        failed = asyncio.ensure_future(instance.failed())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
+            if self._by_signal and self._settings.dapr_block_shutdown_duration > 0:
+                await instance.block_shutdown(self._settings.dapr_block_shutdown_duration)
+        finally:
+            failed.cancel()
+            stopped.cancel()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            self._logs.close()
+            os._exit(0 if number == signal.SIGINT else 1)  # the second signal: at once (daprd-flags §6)
+        self._by_signal = True
+        self._events.stopping(number.name)
+        self._stop.set()
+
+    def _shutdown(self, force: bool) -> None:  # noqa: FBT001 - the shutdown block's callback
+        self._events.stopping("the shutdown API")
+        if force:
+            self._exit_code = 1
+            asyncio.get_running_loop().call_later(FORCED_EXIT_DELAY, self._stop.set)
+        else:
+            self._stop.set()

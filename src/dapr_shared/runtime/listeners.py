@@ -1,0 +1,197 @@
+"""The listeners of an instance: shared ones, and those that belong to one app and prove it.
+
+Assembly of the front doors. Listeners of apps come and go with their App resource; shared ones live as long as the
+instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dapr_shared.identity.caller import ListenerIdentity
+from dapr_shared.runtime.ports import PortTakenError, port_taken
+from dapr_shared.wire.grpc.interface import ServerOptions
+from dapr_shared.wire.http.limits import ServerLimits
+from dapr_shared.wire.http.server import serve
+
+if TYPE_CHECKING:
+    from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.observability.events import Events
+    from dapr_shared.resources.model import Listeners
+    from dapr_shared.runtime.settings import Settings
+    from dapr_shared.wire.grpc.interface import Engine, Method, Server
+    from dapr_shared.wire.http.messages import Handler, Request
+    from dapr_shared.wire.http.server import HttpServer
+
+LOOPBACK = "127.0.0.1"
+ALL = "0.0.0.0"  # noqa: S104 - daprd's default is to listen on every address
+
+
+@dataclass(slots=True)
+class _Open:
+    http: list[HttpServer] = field(default_factory=list["HttpServer"])
+    grpc: list[Server] = field(default_factory=list["Server"])
+
+
+class FrontListeners:
+    """Opens, closes and drains listeners."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        http: Handler,
+        grpc: GrpcFrontDoor,
+        engine: Engine,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._http = http
+        self._methods: Sequence[Method] = grpc.table()
+        self._unknown = grpc.unknown()
+        self._engine = engine
+        self._events = events
+        self._limits = ServerLimits(header_bytes=settings.read_buffer_size, body_bytes=max(settings.max_body_size, 0))
+        self._options = ServerOptions(
+            max_message_bytes=max(settings.max_body_size, 0), max_metadata_bytes=settings.read_buffer_size * 1024
+        )
+        self._shared = _Open()
+        self._extra: list[HttpServer] = []
+        self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
+
+    @property
+    def http_addresses(self) -> list[str]:
+        """Where the shared HTTP API listens."""
+        return [server.address for server in self._shared.http]
+
+    @property
+    def grpc_addresses(self) -> list[str]:
+        """Where the shared gRPC API listens."""
+        return [server.address for server in self._shared.grpc]
+
+    async def open_shared(self, app_id: str) -> None:
+        """Open the listeners of the Dapr API. Raises `PortTakenError` if not one address of a port can be bound."""
+        settings = self._settings
+        identity_http, identity_grpc = ListenerIdentity("http"), ListenerIdentity("grpc")
+        if settings.unix_domain_socket:
+            folder = Path(settings.unix_domain_socket)
+            base = f"unix:{folder}/dapr-{app_id or 'shared'}"
+            await self._open_http(f"{base}-http.socket", identity_http, self._shared, "--unix-domain-socket")
+            await self._open_grpc(f"{base}-grpc.socket", identity_grpc, self._shared, "--unix-domain-socket")
+            return
+        await self._open_any(
+            settings.dapr_http_port,
+            lambda address: self._open_http(address, identity_http, self._shared, "--dapr-http-port"),
+        )
+        await self._open_any(
+            settings.dapr_grpc_port,
+            lambda address: self._open_grpc(address, identity_grpc, self._shared, "--dapr-grpc-port"),
+        )
+
+    async def _open_any(self, port: int, opener: Callable[[str], object]) -> None:
+        failures: list[PortTakenError] = []
+        addresses = self._settings.dapr_listen_addresses or (ALL,)
+        for address in addresses:
+            try:
+                await opener(_joined(address, port))  # type: ignore[misc]
+            except PortTakenError as error:
+                failures.append(error)
+        if len(failures) == len(addresses):
+            raise failures[0]
+        for failure in failures:
+            self._events.listener_failed(str(failure))
+
+    async def open_extra(self, address: str, port: int, handler: Handler, name: str, flag: str) -> str:
+        """Open a listener that is not the Dapr API: public port, metrics. Raises `PortTakenError`."""
+        where = _joined(address or ALL, port)
+        try:
+            server = await serve(
+                where, handler, listener=ListenerIdentity(name), limits=self._limits, on_defect=self._defect
+            )
+        except OSError as error:
+            raise port_taken(where, flag, error) from error
+        self._extra.append(server)
+        return server.address
+
+    async def open_of_app(self, ref: AppRef, listeners: Listeners) -> None:
+        """Open the listeners that belong to an app. Raises `PortTakenError`; then none of them is open."""
+        opened = _Open()
+        try:
+            if listeners.http_port:
+                identity = ListenerIdentity(f"app {ref} http", ref)
+                where = _joined(LOOPBACK, listeners.http_port)
+                await self._open_http(where, identity, opened, f"spec.listeners.httpPort of app {ref}")
+            if listeners.unix_socket:
+                identity = ListenerIdentity(f"app {ref} socket", ref)
+                where = f"unix:{listeners.unix_socket}"
+                await self._open_http(where, identity, opened, f"spec.listeners.unixSocket of app {ref}")
+            if listeners.grpc_port:
+                identity = ListenerIdentity(f"app {ref} grpc", ref)
+                where = _joined(LOOPBACK, listeners.grpc_port)
+                await self._open_grpc(where, identity, opened, f"spec.listeners.grpcPort of app {ref}")
+        except BaseException:
+            await _drain(opened, 0)
+            raise
+        self._of_apps[ref] = (listeners, opened)
+
+    def of_app(self, ref: AppRef) -> Listeners | None:
+        """The listeners that are open for an app."""
+        found = self._of_apps.get(ref)
+        return found[0] if found else None
+
+    def apps(self) -> Iterable[AppRef]:
+        """The apps that have listeners open."""
+        return list(self._of_apps)
+
+    async def close_of_app(self, ref: AppRef, grace: float | None) -> None:
+        """Close an app's listeners; its calls in flight finish within the grace (seconds)."""
+        found = self._of_apps.pop(ref, None)
+        if found is not None:
+            await _drain(found[1], grace)
+
+    async def drain(self, grace: float | None) -> None:
+        """Stop accepting everywhere and wait for what is in flight, at most `grace` seconds (`None`: no limit)."""
+        everything = _Open(list(self._shared.http), list(self._shared.grpc))
+        for _, opened in self._of_apps.values():
+            everything.http += opened.http
+            everything.grpc += opened.grpc
+        await _drain(everything, grace)
+
+    async def close_extra(self) -> None:
+        """Close the listeners that are not the Dapr API."""
+        for server in self._extra:
+            server.close()
+
+    async def _open_http(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
+        try:
+            server = await serve(where, self._http, listener=identity, limits=self._limits, on_defect=self._defect)
+        except OSError as error:
+            raise port_taken(where, flag, error) from error
+        into.http.append(server)
+
+    async def _open_grpc(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
+        try:
+            server = await self._engine.serve(
+                where, self._methods, self._unknown, listener=identity, options=self._options
+            )
+        except OSError as error:
+            raise port_taken(where, flag, error) from error
+        into.grpc.append(server)
+
+    def _defect(self, request: Request, error: BaseException) -> None:
+        self._events.defect(f"{request.method} {request.target[:100]!r}", error)
+
+
+async def _drain(opened: _Open, grace: float | None) -> None:
+    await asyncio.gather(
+        *(server.drain(grace) for server in opened.http), *(server.stop(grace) for server in opened.grpc)
+    )
+
+
+def _joined(address: str, port: int) -> str:
+    host = address.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,162 @@
+"""Putting resources in force, at start and whenever they change.
+
+A set of resources is applied as a whole or not at all, with two exceptions that are told: what became of the secret
+stores stays (the rest is read through them), and a component that cannot be opened leaves its old self open. What has
+not changed is not touched, so that no request in flight of another app notices (design §5.11).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from dapr_shared.channel.table import ChannelTableError
+from dapr_shared.components.definition import ComponentStartError
+from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
+from dapr_shared.resources.diff import diff
+from dapr_shared.resources.errors import ResourceErrors
+from dapr_shared.resources.loader import Resources
+from dapr_shared.resources.model import Listeners
+from dapr_shared.runtime.apps import AppsError, ResolvedApps, namespace_conflicts, resolve_apps
+from dapr_shared.runtime.ports import PortTakenError
+from dapr_shared.security.errors import SecurityConfigurationError
+
+if TYPE_CHECKING:
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.observability.events import Events
+    from dapr_shared.resources.diff import Plan
+    from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.sources import Sources
+
+LISTENER_GRACE = 5.0
+"""Seconds that calls in flight may take on a listener that is closed."""
+WRONG_RESOURCES = (
+    ResourceErrors,
+    AppsError,
+    ComponentStartError,
+    IdentityConfigurationError,
+    SecurityConfigurationError,
+    ChannelTableError,
+    PortTakenError,
+)
+"""What resources can get wrong: fatal at start; on reload the former ones stay in force."""
+
+
+class Reloader:
+    """Knows the resources in force and how to get to others."""
+
+    def __init__(
+        self, parts: Parts, sources: Sources, configuration: Configuration | None, events: Events
+    ) -> None:
+        self._parts = parts
+        self._sources = sources
+        self._configuration = configuration
+        self._events = events
+        self.resources = Resources()
+        """Those in force."""
+
+    async def start(self, resources: Resources) -> None:
+        """Put the first resources in force. Raises one of `WRONG_RESOURCES`."""
+        await self._apply(resources)
+
+    async def reload(self) -> bool:
+        """Read the resources again and put them in force; whether that went well. Never raises `WRONG_RESOURCES`."""
+        started = perf_counter()
+        try:
+            resources = self._sources.read()
+            plan = diff(self.resources, resources)
+            if not plan:
+                return True
+            await self._apply(resources)
+        except WRONG_RESOURCES as error:
+            self._events.reload_failed(str(error))
+            return False
+        added, changed, removed = _count(plan)
+        self._events.reload_done(perf_counter() - started, added=added, changed=changed, removed=removed)
+        return True
+
+    async def _apply(self, resources: Resources) -> None:
+        parts = self._parts
+        conflicts = namespace_conflicts(resources.apps, resources.components)
+        if conflicts:
+            raise AppsError(conflicts)
+        refs = [app.ref for app in resources.apps]
+        await parts.loader.load_secret_stores(resources.components, refs)
+        resolved = await resolve_apps(
+            resources.apps, resources.configurations, self._configuration, parts.loader.reader
+        )
+        rules = parts.rules.compile(resolved.records, resolved.digests)
+        targets = await parts.targets.build(resources.http_endpoints, parts.loader.reader)
+        AppRegistry().replace(resolved.records)  # two apps with one token: found before anything changes
+        opened = await self._open_listeners(resources)
+        try:
+            await parts.channels.apply(resolved.channels)
+        except BaseException:
+            for ref in opened:
+                await parts.listeners.close_of_app(ref, 0)
+            raise
+        parts.rules.adopt(rules)
+        parts.targets.adopt(targets)
+        if self._sources.multi_app:
+            parts.apps.replace(resolved.records)
+        plan = diff(self.resources, resources)
+        self.resources = resources
+        await self._close_listeners(resources)
+        self._tell(plan, resolved)
+        self._warn(resources)
+        await parts.loader.load(resources.components, refs)
+
+    async def _open_listeners(self, resources: Resources) -> list[AppRef]:
+        """Open what new and changed apps listen on; a changed app's old listeners close first: they may share a port."""
+        listeners = self._parts.listeners
+        opened: list[AppRef] = []
+        try:
+            for app in resources.apps:
+                if app.listeners in (listeners.of_app(app.ref) or Listeners(), None):
+                    continue
+                await listeners.close_of_app(app.ref, LISTENER_GRACE)
+                await listeners.open_of_app(app.ref, app.listeners)
+                opened.append(app.ref)
+        except BaseException:
+            for ref in opened:
+                await listeners.close_of_app(ref, 0)
+            raise
+        return opened
+
+    async def _close_listeners(self, resources: Resources) -> None:
+        wanted = {app.ref for app in resources.apps if app.listeners != Listeners()}
+        for ref in self._parts.listeners.apps():
+            if ref not in wanted:
+                await self._parts.listeners.close_of_app(ref, LISTENER_GRACE)
+
+    def _tell(self, plan: Plan, resolved: ResolvedApps) -> None:
+        for app in plan.apps.removed:
+            self._parts.metadata.forget(app.ref)
+            self._events.app_removed(app.ref)
+        for app in plan.apps.added:
+            spec = resolved.channels.get(app.ref)
+            channel = spec.channel if spec else None
+            where = f"{channel.protocol.value}://{channel.address}:{channel.port}" if channel else ""
+            self._events.app_added(app.ref, channel=where)
+        for change in plan.apps.changed:
+            self._events.app_changed(change.new.ref)
+
+    def _warn(self, resources: Resources) -> None:
+        for other in resources.others:
+            self._events.kind_without_effect(other.kind, str(other.origin))
+        for subscription in resources.subscriptions:
+            self._events.kind_without_effect("Subscription", str(subscription.origin))
+        for resiliency in resources.resiliencies:
+            self._events.kind_without_effect("Resiliency", str(resiliency.origin))
+        for notice in resources.notices:
+            self._events.resource_notice(str(notice))
+
+
+def _count(plan: Plan) -> tuple[int, int, int]:
+    kinds = [getattr(plan, name) for name in plan.__struct_fields__]
+    return (
+        sum(len(kind.added) for kind in kinds),
+        sum(len(kind.changed) for kind in kinds),
+        sum(len(kind.removed) for kind in kinds),
+    )

@@ -1,0 +1,226 @@
+"""The settings of an instance: one annotated field a flag, for decoding, help and the reference page.
+
+Before both roads. Names, defaults and meanings of Dapr's flags are daprd's (reference daprd-flags §2); flags of our own
+stand at the end. A flag that has no effect in this version is accepted and says so once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
+
+MIB = 1024 * 1024
+KIB = 1024
+
+
+class FlagKind(Enum):
+    """How the text of a flag is read (reference daprd-flags §1)."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    LIST = "list"
+    """Comma separated, repeated, or both; an empty value is an empty list."""
+    DURATION = "duration"
+    """Go syntax, seconds as `float`."""
+    QUANTITY = "quantity"
+    """Kubernetes quantity, bytes as `int`."""
+    PORT = "port"
+    """A number as text; empty and 0 mean none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """The annotation of one setting."""
+
+    doc: str
+    kind: FlagKind = FlagKind.TEXT
+    effect: bool = True
+    """False: accepted, without effect in this version."""
+    own: bool = False
+    """True: not one of daprd's."""
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+
+
+_T, _I, _B, _L, _D, _Q, _P = (
+    FlagKind.TEXT, FlagKind.INTEGER, FlagKind.BOOLEAN, FlagKind.LIST, FlagKind.DURATION, FlagKind.QUANTITY,
+    FlagKind.PORT,
+)  # fmt: skip
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one instance."""
+
+    # The app of single-app mode
+    app_id: Annotated[str, Flag("App id. Given: single-app mode, every request is this app's.")] = ""
+    app_port: Annotated[int, Flag("Port of the app; 0: the app is not called.", _P)] = 0
+    app_protocol: Annotated[str, Flag("Protocol of the app: http, https, h2c, grpc or grpcs.")] = "http"
+    app_channel_address: Annotated[str, Flag("Host name or address of the app.")] = "127.0.0.1"
+    app_max_concurrency: Annotated[int, Flag("Calls in flight to the app at most; 0 or less: no limit.", _I)] = -1
+    app_ssl: Annotated[bool, Flag("Deprecated: use --app-protocol https or grpcs.", _B)] = False
+    app_health_check_path: Annotated[str, Flag("Path of the app's HTTP health check.")] = "/healthz"
+    app_health_probe_interval: Annotated[int, Flag("Seconds between two health probes.", _I)] = 5
+    app_health_probe_timeout: Annotated[int, Flag("Milliseconds that one health probe may take.", _I)] = 500
+    app_health_threshold: Annotated[int, Flag("Failed probes that make the app unhealthy.", _I)] = 3
+    enable_app_health_check: Annotated[bool, Flag("Probe the app's health.", _B)] = False
+    app_binding_options_timeout: Annotated[
+        float, Flag("How long an app may take to say whether it wants an input binding.", _D, effect=False)
+    ] = 3.0
+    # Resources
+    resources_path: Annotated[tuple[str, ...], Flag("Directory or file with resources; may repeat.", _L)] = ()
+    components_path: Annotated[str, Flag("Deprecated: use --resources-path.")] = ""
+    config: Annotated[tuple[str, ...], Flag("Configuration file; may repeat.", _L)] = ()
+    # Front doors
+    dapr_http_port: Annotated[int, Flag("Port of the HTTP API.", _P)] = 3500
+    dapr_grpc_port: Annotated[int, Flag("Port of the gRPC API.", _P)] = 50001
+    dapr_internal_grpc_port: Annotated[int, Flag("Port for other instances.", _P, effect=False)] = 0
+    dapr_internal_grpc_listen_address: Annotated[
+        str, Flag("Address to listen on for other instances.", effect=False)
+    ] = ""
+    dapr_listen_addresses: Annotated[
+        tuple[str, ...], Flag("Addresses of the HTTP and gRPC API; empty: all.", _L)
+    ] = ()
+    dapr_public_port: Annotated[int, Flag("Port that serves health (and metadata in single-app mode).", _P)] = 0
+    dapr_public_listen_address: Annotated[str, Flag("Address of the public port; empty: all.")] = ""
+    unix_domain_socket: Annotated[
+        str, Flag("Directory for Unix sockets, in place of the ports of the HTTP and gRPC API.")
+    ] = ""
+    allowed_origins: Annotated[str, Flag("Origins that browsers may call from; empty: no CORS.", effect=False)] = ""
+    max_body_size: Annotated[int, Flag("Largest request body, for example 4Mi; 0: no limit.", _Q)] = 4 * MIB
+    dapr_http_max_request_size: Annotated[int, Flag("Deprecated: use --max-body-size. In MiB.", _I)] = -1
+    read_buffer_size: Annotated[int, Flag("Largest HTTP request header, for example 4Ki.", _Q)] = 4 * KIB
+    dapr_http_read_buffer_size: Annotated[int, Flag("Deprecated: use --read-buffer-size. In KiB.", _I)] = -1
+    # Life
+    dapr_graceful_shutdown_seconds: Annotated[
+        int, Flag("Seconds that calls in flight may take at shutdown; 0: no limit.", _I)
+    ] = 5
+    dapr_block_shutdown_duration: Annotated[
+        float, Flag("How long the API stays up after a signal, or until the app is unhealthy.", _D)
+    ] = 0.0
+    mode: Annotated[str, Flag("standalone or kubernetes.", choices=("standalone", "kubernetes"))] = "standalone"
+    disable_init_endpoints: Annotated[
+        tuple[str, ...], Flag("App endpoints not to call at start: config, subscribe.", _L, effect=False)
+    ] = ()
+    # Observability
+    enable_metrics: Annotated[bool, Flag("Serve Prometheus metrics.", _B)] = True
+    metrics_port: Annotated[int, Flag("Port of the metrics.", _P)] = 9090
+    metrics_listen_address: Annotated[str, Flag("Address of the metrics.")] = "0.0.0.0"  # noqa: S104 - daprd's default
+    log_level: Annotated[str, Flag("debug, info, warn, error or fatal.")] = "info"
+    log_as_json: Annotated[bool, Flag("Write the log as JSON.", _B)] = False
+    log_file: Annotated[str, Flag("Write the log to this file.")] = ""
+    enable_api_logging: Annotated[bool | None, Flag("Log every API call.", _B)] = None
+    enable_profiling: Annotated[bool, Flag("Serve Go profiles.", _B, effect=False)] = False
+    profile_port: Annotated[int, Flag("Port of the profiles.", _P, effect=False)] = 7777
+    # What Dapr's control plane would be asked for
+    control_plane_address: Annotated[str, Flag("Address of the Dapr operator.", effect=False)] = ""
+    control_plane_namespace: Annotated[str, Flag("Namespace of Dapr's control plane.", effect=False)] = "default"
+    control_plane_trust_domain: Annotated[str, Flag("Trust domain of the control plane.", effect=False)] = "localhost"
+    sentry_address: Annotated[str, Flag("Address of Dapr's certificate authority.", effect=False)] = ""
+    sentry_request_jwt_audiences: Annotated[tuple[str, ...], Flag("Audiences of the token.", _L, effect=False)] = ()
+    enable_mtls: Annotated[bool, Flag("mTLS between instances.", _B, effect=False)] = False
+    disable_builtin_k8s_secret_store: Annotated[
+        bool, Flag("No built-in Kubernetes secret store.", _B, effect=False)
+    ] = False
+    placement_host_address: Annotated[str, Flag("Addresses of Dapr's placement service.", effect=False)] = ""
+    scheduler_host_address: Annotated[tuple[str, ...], Flag("Addresses of the scheduler.", _L, effect=False)] = ()
+    scheduler_job_streams: Annotated[int, Flag("Streams to each scheduler.", _I, effect=False)] = 3
+    actors_disseminate_timeout: Annotated[float, Flag("Placement round.", _D, effect=False)] = 30.0
+    actors_service: Annotated[str, Flag("Deprecated, no effect in daprd either.", effect=False)] = ""
+    reminders_service: Annotated[str, Flag("Deprecated, no effect in daprd either.", effect=False)] = ""
+    hot_reload_reconcile_interval: Annotated[float, Flag("Extra reload interval.", _D, effect=False)] = 0.0
+    # Our own
+    apps: Annotated[
+        tuple[str, ...], Flag("File or directory with App resources; may repeat. Multi-app mode.", _L, own=True)
+    ] = ()
+    grpc_engine: Annotated[
+        str, Flag("gRPC engine: aio, or native (extra `native`).", own=True, choices=("aio", "native"))
+    ] = "aio"
+    max_calls_per_app: Annotated[int, Flag("API calls of one app in flight; 0: no limit.", _I, own=True)] = 10_000
+    data_dir: Annotated[
+        str, Flag("Directory of the embedded state store; default: the user's state directory.", own=True)
+    ] = ""
+    allow_external_urls: Annotated[
+        tuple[str, ...],
+        Flag("Hosts that apps of a multi-app instance may invoke by absolute URL; default: none.", _L, own=True),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSpec:
+    """One flag, as parsing, help and documentation read it."""
+
+    attribute: str
+    name: str
+    """Without the leading dashes."""
+    flag: Flag
+    default: Any
+
+
+def flags() -> list[FlagSpec]:
+    """All flags in order."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return [
+        FlagSpec(
+            info.name,
+            info.name.replace("_", "-"),
+            next(a for a in get_args(hints[info.name]) if isinstance(a, Flag)),
+            info.default,
+        )
+        for info in msgspec.structs.fields(Settings)
+    ]
+
+
+class SettingsError(Exception):
+    """Settings that do not fit together or are out of range; the message names the flag and what to do."""
+
+
+def check(settings: Settings) -> Settings:
+    """Apply daprd's rules on values (reference daprd-flags §2). Raises `SettingsError`."""
+    if settings.mode == "kubernetes":
+        raise SettingsError(
+            "--mode=kubernetes is not available in this version: use --mode=standalone with --apps and --resources-path"
+        )
+    changes: dict[str, Any] = {}
+    protocol = settings.app_protocol.lower()
+    if protocol not in ("http", "https", "h2c", "grpc", "grpcs"):
+        raise SettingsError(
+            f"--app-protocol {settings.app_protocol!r} is not one of http, https, h2c, grpc, grpcs"
+        )
+    if settings.app_ssl and protocol in ("http", "grpc"):
+        protocol += "s"
+    changes["app_protocol"] = protocol
+    if settings.app_port and settings.app_port in (settings.dapr_http_port, settings.dapr_grpc_port):
+        raise SettingsError(
+            f"--app-port {settings.app_port} is also the port of this instance's own API; choose another port for one"
+        )
+    if settings.app_health_probe_interval <= 0:
+        changes["app_health_probe_interval"] = 5
+    if settings.app_health_probe_timeout <= 0:
+        changes["app_health_probe_timeout"] = 500
+    if settings.app_health_threshold < 1:
+        changes["app_health_threshold"] = 3
+    interval = changes.get("app_health_probe_interval", settings.app_health_probe_interval)
+    if changes.get("app_health_probe_timeout", settings.app_health_probe_timeout) > interval * 1000:
+        raise SettingsError("--app-health-probe-timeout is longer than --app-health-probe-interval")
+    if settings.dapr_graceful_shutdown_seconds < 0:
+        changes["dapr_graceful_shutdown_seconds"] = 5
+    if settings.components_path and not settings.resources_path:
+        changes["resources_path"] = (settings.components_path,)
+    if settings.dapr_http_max_request_size >= 0 and settings.max_body_size == Settings().max_body_size:
+        changes["max_body_size"] = settings.dapr_http_max_request_size * MIB
+    if settings.dapr_http_read_buffer_size >= 0 and settings.read_buffer_size == Settings().read_buffer_size:
+        changes["read_buffer_size"] = settings.dapr_http_read_buffer_size * KIB
+    if settings.log_level.lower() not in ("debug", "info", "warn", "error", "fatal"):
+        raise SettingsError(f"--log-level {settings.log_level!r} is not one of debug, info, warn, error, fatal")
+    wrong = [name for name in settings.disable_init_endpoints if name not in ("config", "subscribe")]
+    if wrong:
+        raise SettingsError(f"--disable-init-endpoints {wrong[0]!r} is not one of config, subscribe")
+    if settings.app_id and settings.apps:
+        raise SettingsError(
+            "--app-id and --apps exclude each other: --app-id starts an instance for one app, --apps one for many"
+        )
+    return msgspec.structs.replace(settings, **changes)

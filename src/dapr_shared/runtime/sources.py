@@ -1,0 +1,121 @@
+"""Where an instance's resources come from, in either mode.
+
+Before both roads: settings become `Resources`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dapr_shared.core.ids import DEFAULT_NAMESPACE, AppRef, app_id_problem
+from dapr_shared.identity.caller import RegisteredApp
+from dapr_shared.resources.loader import Resources, combine, load
+from dapr_shared.resources.model import App, AppChannel, ChannelProtocol, HealthCheck, MetadataItem
+from dapr_shared.resources.origin import Origin
+from dapr_shared.runtime.embedded import embedded_resources, state_directory
+from dapr_shared.runtime.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from dapr_shared.resources.model import Configuration
+
+_FLAGS = Origin("(flags)", 1, 0)
+
+
+class Sources:
+    """Reads all resources of one instance, at start and on reload."""
+
+    def __init__(self, settings: Settings, *, embedded: bool) -> None:
+        """`embedded`: add the built-in state store where no resources are given."""
+        self._settings = settings
+        self._namespace = os.environ.get("NAMESPACE", "")
+        self._embedded = embedded and not settings.resources_path
+        self.paths = [Path(path) for path in (*settings.apps, *settings.resources_path)]
+        """The files and directories to watch."""
+
+    @property
+    def multi_app(self) -> bool:
+        """Whether the instance serves the apps of App resources."""
+        return not self._settings.app_id
+
+    def read(self) -> Resources:
+        """All resources now. Raises `ResourceErrors`."""
+        if self.multi_app:
+            resources = load(self.paths, allow_empty=True)
+        else:
+            resources = load(
+                self.paths,
+                namespace=self._namespace or None,
+                as_namespace=self._namespace or DEFAULT_NAMESPACE,
+                kinds=_KINDS_OF_ONE_APP,
+                allow_empty=True,
+            )
+            resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
+        if self._embedded and not resources.components:
+            namespaces = frozenset(app.namespace for app in resources.apps) or frozenset({DEFAULT_NAMESPACE})
+            built_in = embedded_resources(state_directory(self._settings.data_dir), namespaces)
+            resources = combine([resources, built_in])
+        return resources
+
+    def check(self) -> None:
+        """Raise `SettingsError` where the flags name no app at all."""
+        settings = self._settings
+        if settings.app_id:
+            problem = app_id_problem(settings.app_id)
+            if problem is not None:
+                raise SettingsError(f"--app-id: {problem}")
+        elif not self.paths:
+            raise SettingsError(
+                "no app is given: --app-id ID for one app, or --apps PATH for the App resources of many"
+            )
+        if self.multi_app and os.environ.get("DAPR_API_TOKEN"):
+            raise SettingsError(
+                "DAPR_API_TOKEN is set, but on an instance for many apps each app has tokens of its own "
+                "(spec.tokens of its App): unset DAPR_API_TOKEN"
+            )
+
+    def single_app(self) -> App:
+        """The app of single-app mode, from the flags."""
+        settings = self._settings
+        channel = None
+        if settings.app_port:
+            token = os.environ.get("APP_API_TOKEN")
+            channel = AppChannel(
+                protocol=ChannelProtocol(settings.app_protocol),
+                address=settings.app_channel_address or "127.0.0.1",
+                port=settings.app_port,
+                max_concurrency=max(settings.app_max_concurrency, 0),
+                health_check=HealthCheck(
+                    enabled=settings.enable_app_health_check,
+                    path=settings.app_health_check_path,
+                    interval=float(settings.app_health_probe_interval),
+                    timeout=settings.app_health_probe_timeout / 1000,
+                    threshold=settings.app_health_threshold,
+                ),
+                api_token=MetadataItem(name="apiToken", value=token) if token else None,
+            )
+        return App(
+            name=settings.app_id,
+            app_id=settings.app_id,
+            namespace=self._namespace or DEFAULT_NAMESPACE,
+            channel=channel,
+            origin=_FLAGS,
+        )
+
+    def single_record(self, configuration: Configuration | None) -> RegisteredApp | None:
+        """What identity knows of the app of single-app mode; `None` in multi-app mode."""
+        if self.multi_app:
+            return None
+        app = self.single_app()
+        return RegisteredApp(
+            AppRef(app.app_id, app.namespace), app, configuration, given_namespace=self._namespace
+        )
+
+
+_KINDS_OF_ONE_APP = frozenset(
+    {"Component", "HTTPEndpoint", "Subscription", "Resiliency", "MCPServer", "WorkflowAccessPolicy"}
+)
+"""In single-app mode the Configuration is the one of `--config` (reference daprd-flags §2), and the app is the flags'."""

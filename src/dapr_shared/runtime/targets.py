@@ -1,0 +1,141 @@
+"""What apps may invoke that is not an app of this instance: HTTPEndpoints, and absolute URLs where allowed.
+
+Assembly of the invoke block. Facts: reference http-api §3, resources §6; design §5.6: absolute URLs are off on a
+multi-app instance unless allowed by name, and never carry app tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dapr_shared.channel.base import ChannelConfigurationError
+from dapr_shared.channel.external import HttpTarget
+from dapr_shared.channel.tls import endpoint_context
+from dapr_shared.core import errors
+from dapr_shared.resources.model import HTTPEndpoint, MetadataItem, SecretKeyRef
+from dapr_shared.resources.values import ReadSecret, UnresolvedError, resolve, resolve_item
+from dapr_shared.runtime.apps import AppsError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from dapr_shared.channel.external import ExternalConnections
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.identity.caller import Caller
+
+_URL_TARGETS = 256
+"""Absolute URLs that are kept ready; a caller can make up any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    resource: HTTPEndpoint
+    target: HttpTarget
+
+
+class ExternalTargets:
+    """Answers for `blocks.invoke`."""
+
+    def __init__(
+        self, connections: ExternalConnections, *, multi_app: bool, allowed_hosts: Sequence[str]
+    ) -> None:
+        self._connections = connections
+        self._multi_app = multi_app
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._endpoints: Mapping[tuple[str, str], _Endpoint] = {}
+        self._urls: dict[str, HttpTarget] = {}
+
+    def resolve(self, caller: Caller, target: str) -> HttpTarget | None:
+        """The target, `None` when there is none of that name. Raises `INVOKE_DENIED` for a URL that is not allowed."""
+        if "://" in target:
+            return self._url(target)
+        endpoint = self._endpoints.get((caller.namespace, target))
+        if endpoint is None or not _in_scope(endpoint.resource, caller.app_id):
+            return None
+        return endpoint.target
+
+    def names(self, ref: AppRef) -> list[str]:
+        """The HTTPEndpoints that an app sees."""
+        return [
+            endpoint.resource.name
+            for (namespace, _), endpoint in self._endpoints.items()
+            if namespace == ref.namespace and _in_scope(endpoint.resource, ref.app_id)
+        ]
+
+    async def build(
+        self, resources: Sequence[HTTPEndpoint], reader: Callable[[str], ReadSecret]
+    ) -> Mapping[tuple[str, str], _Endpoint]:
+        """Make the targets of these resources. Raises `AppsError` naming file and field."""
+        made: dict[tuple[str, str], _Endpoint] = {}
+        problems: list[str] = []
+        for resource in resources:
+            try:
+                made[resource.namespace, resource.name] = _Endpoint(resource, await self._target(resource, reader))
+            except (ChannelConfigurationError, UnresolvedError, ValueError) as error:
+                problems.append(f"{resource.origin}: HTTPEndpoint {resource.name}: {error}")
+        if problems:
+            raise AppsError(problems)
+        return made
+
+    def adopt(self, made: Mapping[tuple[str, str], _Endpoint]) -> None:
+        """Use what `build` made from now on."""
+        self._endpoints = made
+
+    async def _target(self, resource: HTTPEndpoint, reader: Callable[[str], ReadSecret]) -> HttpTarget:
+        secret = reader(resource.namespace)
+        headers = await resolve(
+            resource.headers, env=os.environ, secret=secret, secret_store=resource.secret_store
+        )
+        context: ssl.SSLContext | None = None
+        if resource.client_tls:
+            pem = [
+                await resolve_item(
+                    _tls_item(name, resource.client_tls.get(name)),
+                    env=os.environ,
+                    secret=secret,
+                    secret_store=resource.secret_store,
+                )
+                for name in ("rootCA", "certificate", "privateKey")
+            ]
+            context = await asyncio.to_thread(endpoint_context, *pem)
+        return HttpTarget(resource.base_url, self._connections, headers=headers.items(), context=context)
+
+    def _url(self, url: str) -> HttpTarget:
+        if self._multi_app:
+            host = (urlsplit(url).hostname or "").lower()
+            if host not in self._allowed_hosts:
+                raise errors.INVOKE_DENIED(
+                    app=url,
+                    detail=f"absolute URLs are off on a shared instance: allow {host or 'the host'} with --allow-external-urls, "
+                    "or use an HTTPEndpoint",
+                )
+        target = self._urls.get(url)
+        if target is None:
+            try:
+                target = HttpTarget(url, self._connections)
+            except ChannelConfigurationError as error:
+                raise errors.INVOKE_FAILED(app=url, detail=error) from error
+            if len(self._urls) >= _URL_TARGETS:
+                self._urls.clear()
+            self._urls[url] = target
+        return target
+
+
+def _in_scope(resource: HTTPEndpoint, app_id: str) -> bool:
+    return not resource.scopes or app_id in resource.scopes
+
+
+def _tls_item(name: str, raw: Any) -> MetadataItem:
+    if not isinstance(raw, dict):
+        return MetadataItem(name=name, value="")
+    given: dict[str, Any] = raw  # pyright: ignore[reportUnknownVariableType] - data of a resource
+    reference = given.get("secretKeyRef") or {}
+    if reference:
+        ref = SecretKeyRef(name=str(reference.get("name", "")), key=str(reference.get("key", "")))
+        return MetadataItem(name=name, value=given.get("value"), secret_key_ref=ref)
+    return MetadataItem(name=name, value=str(given.get("value", "")))

@@ -1,0 +1,31 @@
+"""Fixtures of the conformance suites: each test runs once for every way to run every type of the catalog."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.component_setups import Harness, cases
+
+
+@pytest.fixture(params=cases("state"))
+def state_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def state(state_harness):
+    async with state_harness.opened() as store:
+        yield store
+
+
+@pytest.fixture(params=cases("secretstores"))
+def secret_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def secret_store(secret_harness):
+    async with secret_harness.opened() as store:
+        yield store

@@ -1,0 +1,172 @@
+"""How each component type is set up for the conformance suites: one small function a type (or a way to run it).
+
+A new adapter needs a row in the catalog and a function here; a row without one is a failing test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dapr_shared.components.catalog import Catalog
+from dapr_shared.contracts.component import Component, ComponentContext
+from dapr_shared.contracts.settings import decode_settings
+from dapr_shared.contracts.state import GetRequest, StateStore, StateValue
+from dapr_shared.core.clock import SystemClock
+
+CATALOG = Catalog(installed=None)
+
+
+class HandClock(SystemClock):
+    """The machine's clock, which can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class Setup:
+    """What a suite must know about one way to run a component type."""
+
+    metadata: Mapping[str, str]
+    durable: bool = False
+    """An answered write is there when the component is opened again."""
+    own_clock: bool = False
+    """Time in the component is the context's clock; else the backend's."""
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Secret stores: what the source holds and `bulk` lists, at least."""
+    missing_is_empty: bool = False
+    """Secret stores: an unknown name is an empty value and no error, as in Dapr."""
+
+
+SetupFunction = Callable[[Path, pytest.MonkeyPatch], Setup]
+
+
+def state_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({}, own_clock=True)
+
+
+def state_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"connectionString": str(tmp_path / "data" / "state.db")}, durable=True)
+
+
+def state_sqlite_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"connectionString": str(tmp_path / "state.db"), "disableWAL": "true"}, durable=True)
+
+
+def state_sqlite_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"connectionString": ":memory:"})
+
+
+def secrets_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    path = tmp_path / "secrets.json"
+    path.write_text(json.dumps({"token": "t-1", "db": {"user": "u", "ports": ["1", "2"]}}))
+    secrets = {name: {name: value} for name, value in _FLAT.items()}
+    return Setup({"secretsFile": str(path)}, secrets=secrets)
+
+
+_FLAT = {"token": "t-1", "db:user": "u", "db:ports:0": "1", "db:ports:1": "2"}
+
+
+def secrets_file_multi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    setup = secrets_file(tmp_path, monkeypatch)
+    return Setup(
+        {**setup.metadata, "multiValued": "true"},
+        secrets={"token": {"token": "t-1"}, "db": {"user": "u", "ports:0": "1", "ports:1": "2"}},
+    )
+
+
+def secrets_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setenv("CONFORMANCE_TOKEN", "t-1")
+    monkeypatch.setenv("CONFORMANCE_NAME", "ü")
+    return Setup(
+        {"prefix": "CONFORMANCE_"},
+        secrets={"TOKEN": {"TOKEN": "t-1"}, "NAME": {"NAME": "ü"}},
+        missing_is_empty=True,
+    )
+
+
+SETUPS: dict[str, tuple[SetupFunction, ...]] = {
+    "secretstores.local.env": (secrets_env,),
+    "secretstores.local.file": (secrets_file, secrets_file_multi),
+    "state.in-memory": (state_memory,),
+    "state.sqlite": (state_sqlite, state_sqlite_journal, state_sqlite_memory),
+}
+
+
+def cases(block: str) -> list[Any]:
+    """The parameters of a suite: every set-up of every catalog row of the block."""
+    return [
+        pytest.param((row.type, function), id=f"{row.type}-{function.__name__}")
+        for row in CATALOG.rows()
+        if row.block.split(".")[0] == block
+        for function in SETUPS.get(row.type, ())
+    ]
+
+
+class Harness:
+    """One component type in one set-up: opens it, opens it again, lets time pass."""
+
+    def __init__(self, component_type: str, setup: Setup) -> None:
+        self.type = component_type
+        self.setup = setup
+        self.clock = HandClock()
+
+    def make(self) -> Component[Any]:
+        """A component that is not started."""
+        adapter = CATALOG.load(CATALOG.find(self.type))
+        settings = decode_settings(adapter.settings_type, self.setup.metadata)
+        return adapter(settings, ComponentContext("conformance", self.type, clock=self.clock))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
+        """A started component, closed at the end."""
+        async with AsyncExitStack() as stack:
+            component = self.make()
+            await component.start(stack)
+            yield component
+
+    async def expire(self, store: StateStore[Any], key: str, seconds: int) -> None:
+        """Return when a key with this time to live has expired."""
+        if self.setup.own_clock:
+            self.clock.ahead += seconds + 1
+
+        async def gone() -> bool:
+            return await store.get(GetRequest(key)) is None
+
+        await until(gone, seconds=seconds + 5)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Wait until the condition holds, or fail."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def value_of(store: StateStore[Any], key: str) -> bytes | None:
+    """The stored bytes."""
+    found = await store.get(GetRequest(key))
+    return None if found is None else found.data
+
+
+async def must_get(store: StateStore[Any], key: str) -> StateValue:
+    """The stored value, which must be there."""
+    found = await store.get(GetRequest(key))
+    assert found is not None, f"{key} is not there"
+    return found

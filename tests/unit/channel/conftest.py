@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dapr_shared.contracts.invocation import InvokeRequest
+
+
+@dataclass
+class Certificates:
+    """A self-made authority, a certificate for `app.test` and a client's."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    client_cert: Path
+    client_key: Path
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory) -> Certificates:
+    """Certificates made for this run by the openssl command."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl command")
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run(*new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem")
+    for name, subject in (("app", "app.test"), ("client", "client.test")):
+        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{subject}\n")
+        run(*new, "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        run(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem",
+        )  # fmt: skip
+    return Certificates(*(folder / name for name in ("ca.pem", "app.pem", "app.key", "client.pem", "client.key")))
+
+
+@pytest.fixture
+def call():
+    """Makes an invocation with what a test cares about."""
+
+    def make(method="m", verb="POST", query=b"", headers=(), body=b"", content_type=None) -> InvokeRequest:
+        return InvokeRequest(method, verb, query, list(headers), body, content_type)
+
+    return make

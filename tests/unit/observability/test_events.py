@@ -1,0 +1,273 @@
+"""Each event is one log line and one metric; what requests can cause is limited in the log and never in the count."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dapr_shared.core.ids import AppRef
+from dapr_shared.observability.dapr_metrics import DaprMetrics
+from dapr_shared.observability.events import Events, RepeatLimiter
+from dapr_shared.observability.logs import LogOptions, Logs
+from tests.support.fake_clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TIME = "2026-01-01T00:00:00.000000Z"
+SHOP = AppRef("shop", "prod")
+
+
+class Recorder:
+    """Events with a log that can be read."""
+
+    def __init__(self) -> None:
+        self.stream = io.BytesIO()
+        self.clock = FakeClock()
+        self.metrics = DaprMetrics()
+        self.logs = Logs(LogOptions(), stream=self.stream, clock=FakeClock())
+        self.events = Events(self.metrics, self.logs.logger, self.clock)
+
+    def lines(self) -> list[str]:
+        """What was written; closes the log."""
+        self.logs.close()
+        return self.stream.getvalue().decode().splitlines()
+
+    def samples(self, start: str) -> list[str]:
+        """The metrics whose names begin so, without that beginning."""
+        text = self.metrics.registry.render().decode()
+        return [line.removeprefix(start) for line in text.splitlines() if line.startswith(start)]
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    made = Recorder()
+    yield made
+    made.logs.close()
+
+
+EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
+    ("starting", lambda e: e.starting("0.1.0", "standalone", 2), "[info   ] dapr.runtime: starting version=0.1.0 mode=standalone apps=2", "ready 0"),
+    (
+        "listening",
+        lambda e: e.listening("shop", "http", "127.0.0.1:3500"),
+        "[info   ] dapr.runtime: listening listener=shop protocol=http address=127.0.0.1:3500",
+        'listener_connections{listener="shop",protocol="http"} 0',
+    ),
+    ("ready", lambda e: e.ready(0.43219), "[info   ] dapr.runtime: ready seconds=0.432", "ready 1"),
+    ("stopping", lambda e: e.stopping("SIGTERM"), "[info   ] dapr.runtime: stopping reason=SIGTERM", "ready 0"),
+    (
+        "drain_started",
+        lambda e: e.drain_started("instance", 3, 5.0),
+        "[info   ] dapr.runtime: draining what=instance calls=3 seconds=5.0",
+        'drain_total{result="started"} 1',
+    ),
+    ("drain_done", lambda e: e.drain_done("instance", 0.25), "[info   ] dapr.runtime: drained what=instance seconds=0.25", 'drain_total{result="done"} 1'),
+    (
+        "drain_timed_out",
+        lambda e: e.drain_timed_out("instance", 1),
+        "[warning] dapr.runtime: drain timed out, calls were cancelled what=instance calls=1",
+        'drain_total{result="timed_out"} 1',
+    ),
+    (
+        "setting_without_effect",
+        lambda e: e.setting_without_effect("--enable-mtls", "no mesh in this version"),
+        '[warning] dapr.runtime: setting without effect setting=--enable-mtls why="no mesh in this version"',
+        'without_effect_total{name="--enable-mtls"} 1',
+    ),
+    (
+        "app_added",
+        lambda e: e.app_added(SHOP, channel="http://127.0.0.1:8080"),
+        "[info   ] dapr.runtime.apps: app added app_id=shop namespace=prod channel=http://127.0.0.1:8080",
+        'app_changes_total{change="added"} 1',
+    ),
+    (
+        "app_changed",
+        lambda e: e.app_changed(SHOP, changed="channel"),
+        "[info   ] dapr.runtime.apps: app changed app_id=shop namespace=prod changed=channel",
+        'app_changes_total{change="changed"} 1',
+    ),
+    (
+        "app_removed",
+        lambda e: e.app_removed(SHOP),
+        "[info   ] dapr.runtime.apps: app removed app_id=shop namespace=prod",
+        'app_changes_total{change="removed"} 1',
+    ),
+    (
+        "app_health_changed",
+        lambda e: e.app_health_changed(SHOP, healthy=False, problem="status 503"),
+        '[warning] dapr.runtime.apps: app is not healthy app_id=shop namespace=prod problem="status 503"',
+        'app_healthy{app_id="shop"} 0',
+    ),
+    (
+        "component_opened",
+        lambda e: e.component_opened("cart", "state.sqlite/v1", "prod", 0.01),
+        "[info   ] dapr.runtime.components: component opened component=cart component_type=state.sqlite/v1 namespace=prod seconds=0.01",
+        "components_open 1",
+    ),
+    (
+        "component_closed",
+        lambda e: e.component_closed("cart", "state.sqlite/v1", "prod", app_id="shop"),
+        "[info   ] dapr.runtime.components: component closed component=cart component_type=state.sqlite/v1 namespace=prod app_id=shop",
+        "components_open -1",
+    ),
+    (
+        "component_write_failed",
+        lambda e: e.component_write_failed("cart", "set", "disk full"),
+        '[error  ] dapr.runtime.components: component write failed component=cart operation=set problem="disk full"',
+        'component_write_failures_total{component="cart"} 1',
+    ),
+    (
+        "reload_done",
+        lambda e: e.reload_done(0.0123, added=1, changed=2, removed=0),
+        "[info   ] dapr.runtime.resources: resources reloaded added=1 changed=2 removed=0 seconds=0.012",
+        'reload_total{result="done"} 1',
+    ),
+    (
+        "reload_failed",
+        lambda e: e.reload_failed("a.yaml: no name"),
+        '[error  ] dapr.runtime.resources: reload failed, the former resources stay in force problem="a.yaml: no name"',
+        'reload_total{result="failed"} 1',
+    ),
+    (
+        "resource_refused",
+        lambda e: e.resource_refused("Component", "a.yaml#2", "no name"),
+        '[error  ] dapr.runtime.resources: resource refused kind=Component origin=a.yaml#2 problem="no name"',
+        'resource_problems_total{kind="Component"} 1',
+    ),
+    (
+        "kind_without_effect",
+        lambda e: e.kind_without_effect("WorkflowAccessPolicy", "w.yaml"),
+        "[warning] dapr.runtime.resources: resource kind without effect kind=WorkflowAccessPolicy origin=w.yaml",
+        'without_effect_total{name="WorkflowAccessPolicy"} 1',
+    ),
+    (
+        "identity_refused",
+        lambda e: e.identity_refused("unknown_token", "http", "GetState", "127.0.0.1:5"),
+        "[warning] dapr.runtime.identity: identity refused reason=unknown_token protocol=http operation=GetState peer=127.0.0.1:5",
+        'identity_refused_total{reason="unknown_token"} 1',
+    ),
+    (
+        "access_refused",
+        lambda e: e.access_refused(SHOP, "secret_scope", "GetSecret", "vault"),
+        "[warning] dapr.runtime.identity: access refused app_id=shop namespace=prod reason=secret_scope operation=GetSecret target=vault",
+        'access_refused_total{app_id="shop",reason="secret_scope"} 1',
+    ),
+    (
+        "invocation_failed",
+        lambda e: e.invocation_failed(SHOP, "back", "unreachable", "connection refused"),
+        '[warning] dapr.runtime.invoke: invocation failed app_id=shop namespace=prod target=back reason=unreachable problem="connection refused"',
+        'invocation_failures_total{app_id="shop",reason="unreachable"} 1',
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("raise_event", "line", "sample"), [event[1:] for event in EVENTS], ids=[event[0] for event in EVENTS]
+)
+def test_an_event_is_one_line_and_one_metric(
+    recorder: Recorder, raise_event: Callable[[Events], None], line: str, sample: str
+) -> None:
+    """Every event writes exactly its line and counts in its metric."""
+    raise_event(recorder.events)
+    assert recorder.lines() == [f"{TIME} {line}"]
+    assert sample in recorder.samples("dapr_shared_")
+
+
+def test_every_event_is_tested() -> None:
+    """No event exists that the tests here do not know."""
+    public = {name for name, _ in inspect.getmembers(Events, inspect.isfunction) if not name.startswith("_")}
+    assert public == {event[0] for event in EVENTS} | {"component_failed", "defect"}
+
+
+@pytest.mark.parametrize(("ignored", "level"), [(False, "error  "), (True, "warning")])
+def test_component_failed(recorder: Recorder, *, ignored: bool, level: str) -> None:
+    """A component that fails is an error, or a warning where its resource says to go on."""
+    recorder.events.component_failed("cart", "state.redis/v1", "prod", "init", "no answer", ignored=ignored)
+    (line,) = recorder.lines()
+    assert line.startswith(f"{TIME} [{level}] dapr.runtime.components: component failed component=cart ")
+    assert line.endswith(f'reason=init problem="no answer" ignored={str(ignored).lower()}')
+    assert recorder.samples("dapr_runtime_component_init_fail_total") == [
+        '{component="state.redis/v1",reason="init",componentName="cart"} 1'
+    ]
+
+
+def test_a_defect_is_told_with_its_traceback(recorder: Recorder) -> None:
+    """An exception that nothing expected is an error with its traceback, told once a second and always counted."""
+    for _ in range(3):
+        recorder.events.defect("api.http", KeyError("x"), trace="4bf9")
+    assert recorder.lines() == [
+        f"{TIME} [error  ] dapr.runtime: defect where=api.http trace=4bf9",
+        "    | KeyError: 'x'",
+    ]
+    assert recorder.samples("dapr_shared_defects_total") == ['{where="api.http"} 3']
+
+
+def test_refusals_are_all_counted_and_told_once_a_second(recorder: Recorder) -> None:
+    """A flood of refused requests does not flood the log; the next line says how many were held back."""
+    for _ in range(1000):
+        recorder.events.identity_refused("no_evidence", "http", "GetState", "10.0.0.1")
+    recorder.events.identity_refused("unknown_token", "http", "GetState", "10.0.0.1")
+    recorder.clock.advance(1)
+    recorder.events.identity_refused("no_evidence", "http", "SaveState", "10.0.0.2")
+    start = f"{TIME} [warning] dapr.runtime.identity: identity refused reason="
+    assert recorder.lines() == [
+        f"{start}no_evidence protocol=http operation=GetState peer=10.0.0.1",
+        f"{start}unknown_token protocol=http operation=GetState peer=10.0.0.1",
+        f"{start}no_evidence protocol=http operation=SaveState peer=10.0.0.2 held_back=999",
+    ]
+    assert recorder.samples("dapr_shared_identity_refused_total") == [
+        '{reason="no_evidence"} 1001',
+        '{reason="unknown_token"} 1',
+    ]
+
+
+def test_what_has_no_effect_is_told_once(recorder: Recorder) -> None:
+    """The same setting or kind without effect is written once, however often it comes."""
+    for _ in range(3):
+        recorder.events.setting_without_effect("--profile-port")
+        recorder.events.kind_without_effect("MCPServer")
+    assert len(recorder.lines()) == 2
+    assert recorder.samples("dapr_shared_without_effect_total") == ['{name="--profile-port"} 3', '{name="MCPServer"} 3']
+
+
+def test_a_removed_app_is_forgotten(recorder: Recorder) -> None:
+    """The metrics of an app go with it, and the number of apps is right."""
+    recorder.events.app_added(SHOP)
+    recorder.events.app_added(AppRef("other"))
+    recorder.events.app_health_changed(SHOP, healthy=True)
+    recorder.events.app_removed(SHOP)
+    assert recorder.samples("dapr_shared_apps") == [" 1"]
+    assert recorder.samples("dapr_shared_app_healthy") == []
+
+
+def test_an_event_cannot_be_forged_by_a_peer(recorder: Recorder) -> None:
+    """What a peer chooses stays inside the line of its event."""
+    forged = f"x\n{TIME} [info   ] dapr.runtime: ready seconds=0"
+    recorder.events.identity_refused("no_evidence", "http", forged, "peer")
+    recorder.events.invocation_failed(SHOP, forged, "unreachable", forged)
+    assert len(recorder.lines()) == 2
+
+
+def test_the_limiter_keeps_a_bounded_memory() -> None:
+    """Callers that make up keys share one place past the bound; old ones make room."""
+    clock = FakeClock()
+    limiter = RepeatLimiter(clock)
+    shown = [limiter.held_back("event", str(number)) for number in range(1500)]
+    assert shown.count(0) == 1001
+    assert len(limiter._seen) <= 1001
+    clock.advance(1)
+    assert limiter.held_back("event", "new") == 0
+    assert len(limiter._seen) < 10
+    assert limiter.held_back("event", "new") is None
+
+
+def test_events_take_no_secrets() -> None:
+    """No event has a parameter for a token, a secret, a header or a payload."""
+    forbidden = {"token", "secret", "headers", "body", "payload", "value", "data", "metadata"}
+    for name, method in inspect.getmembers(Events, inspect.isfunction):
+        parameters: Any = inspect.signature(method).parameters
+        assert not forbidden & set(parameters), name

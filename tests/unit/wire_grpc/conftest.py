@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tests.support.grpc_calls import Desk
+
+from dapr_shared.wire.grpc.engines import engine
+
+
+@pytest.fixture(params=["aio", "native"])
+def engine_name(request) -> str:
+    if request.param == "native" and sys.platform == "win32":
+        pytest.skip("pygrpc-native has no build for Windows")
+    return request.param
+
+
+@pytest.fixture
+async def desk(engine_name):
+    """Servers and clients of one engine; a test that expects a defect takes it from `defects`."""
+    defects: list[tuple[str, BaseException]] = []
+    desk = Desk(engine(engine_name, lambda method, error: defects.append((method, error))), defects)
+    yield desk
+    await desk.close()
+    assert not defects
