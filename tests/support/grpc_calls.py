@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.client import ClientOptions, GrpcClient
 from dapr_shared.wire.grpc.interface import (
     BidiHandler,
@@ -17,6 +18,9 @@ from dapr_shared.wire.grpc.interface import (
     Server,
     ServerOptions,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 
 async def stream_of(messages: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -34,7 +38,7 @@ async def open_ended(first: bytes) -> AsyncIterator[bytes]:
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until the condition is true."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is the caller's
             await asyncio.sleep(0.005)
 
 
@@ -54,8 +58,6 @@ async def collect(messages: AsyncIterator[bytes]) -> list[bytes]:
 
 async def refuse_unknown(call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """A handler of unknown methods that says which one it was not."""
-    from dapr_shared.core.errors import GrpcCode
-
     raise GrpcError(GrpcCode.UNIMPLEMENTED, f"no {call.method}")
     yield b""
 

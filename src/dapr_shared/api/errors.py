@@ -124,5 +124,3 @@ def _proto_details(error: DaprError) -> list[Message]:
         )
     details.append(rpc_pb.ErrorInfo(reason=error.row.reason, domain=DOMAIN, metadata=dict(error.info)))
     return details
-
-

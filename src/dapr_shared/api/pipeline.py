@@ -36,7 +36,9 @@ class Limits(Protocol):
 class ApiAccessRules(Protocol):
     """Which APIs an app may use (Configuration `api`)."""
 
-    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool: ...
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool:
+        """Whether the caller may use an API."""
+        ...
 
 
 class Pipeline:

@@ -1,4 +1,4 @@
-"""The health block: can this instance serve?
+"""The health block: whether this instance can serve.
 
 Step 4 of the request road. In single-app mode the runtime is ready once the app's port accepts connections; a shared
 instance never depends on any app. Facts: reference behaviours §12, daprd-flags §5.

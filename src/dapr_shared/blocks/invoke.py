@@ -56,7 +56,7 @@ class Channels(Protocol):
 class Invokable(Protocol):
     """Whatever can be invoked: an app's channel, a service outside."""
 
-    async def invoke(self, request: InvokeRequest, *, timeout: float | None = None) -> InvokeResponse:
+    async def invoke(self, request: InvokeRequest) -> InvokeResponse:
         """Call it. Raises `ChannelError` and `BodyError`; any status is an answer."""
         ...
 
@@ -162,7 +162,9 @@ class InvokeBlock:
         if ref is not None:
             self._authorize(caller, ref, target, call.method, "NONE")
         if ref is None or not isinstance(channel, GrpcAppChannel):
-            raise errors.INVOKE_FAILED(app=target, detail=f"{target} is not a gRPC app: {call.method} cannot be relayed")
+            raise errors.INVOKE_FAILED(
+                app=target, detail=f"{target} is not a gRPC app: {call.method} cannot be relayed"
+            )
         metadata = proxy_metadata(call.metadata, caller.app_id, caller.namespace, ref.app_id, trace)
         started = perf_counter()
         code = GrpcCode.OK
@@ -201,14 +203,17 @@ class InvokeBlock:
             return
         if not self._policies.decide(caller, callee, operation, verb).allowed:
             raise errors.INVOKE_DENIED(
-                app=target, detail=f"access control policy has denied access to id: {caller.app_id} operation: {operation} verb: {verb}"
+                app=target,
+                detail=f"access control policy has denied access to id: {caller.app_id} operation: {operation} verb: {verb}",
             )
 
 
 class Serves(Protocol):
     """Tells whether this instance serves an app."""
 
-    def __call__(self, ref: AppRef, /) -> bool: ...
+    def __call__(self, ref: AppRef, /) -> bool:
+        """Whether this instance serves the app."""
+        ...
 
 
 def parse_target(caller: Caller, target: str) -> AppRef:

@@ -84,7 +84,7 @@ def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:
     named: set[bytes] | None = None
     for name, value in headers:
         if name == b"connection":  # RFC 9110 §7.6.1: fields named there belong to this hop
-            named = (named or set()) | {token.strip().lower() for token in value.split(b",")}
+            named = (named or set[bytes]()) | {token.strip().lower() for token in value.split(b",")}
     kept: Headers = []
     for name, value in headers:
         if name in never or (named is not None and name in named) or name.endswith(b"-bin"):

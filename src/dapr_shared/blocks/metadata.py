@@ -5,7 +5,6 @@ Step 4 of the request road. Each app sees itself and what it may use, never anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +13,8 @@ from dapr_shared.contracts.state import StateCapability, StateStore
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.contracts.registry import Components
     from dapr_shared.core.ids import AppRef

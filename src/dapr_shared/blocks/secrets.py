@@ -6,17 +6,16 @@ a secret whose value is some app's token is not given to any app, whatever its n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.secretstores import SecretStore
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.identity.caller import Caller
@@ -81,7 +80,8 @@ class SecretsBlock:
         )
 
     def _store(self, caller: Caller, store: str) -> Opened[SecretStore[Any]]:
-        opened = self._components.find(SecretStore, caller.ref, store)
+        # The contract stands for all its adapters, whatever their settings are.
+        opened = self._components.find(cast("type[SecretStore[Any]]", SecretStore), caller.ref, store)
         if opened is not None:
             return opened
         if self._components.has(SecretStore, caller.ref):
@@ -89,7 +89,7 @@ class SecretsBlock:
         raise errors.SECRET_STORES_NOT_CONFIGURED()
 
     @contextmanager
-    def _counted(self, caller: Caller, opened: Opened[SecretStore[Any]], operation: str) -> Iterator[None]:
+    def _counted(self, caller: Caller, opened: Opened[SecretStore[Any]], operation: str) -> Generator[None]:
         started = perf_counter()
         success = False
         try:

@@ -6,10 +6,11 @@ deliveries to the calling app end, and the instance goes on (design §5.6).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import Caller
 

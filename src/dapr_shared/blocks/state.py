@@ -6,7 +6,6 @@ the order of checks. Facts: reference http-api §4, grpc-api §1.4, behaviours �
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +32,7 @@ from dapr_shared.core import errors
 from dapr_shared.core.errors import ErrorRow, FieldViolation, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Mapping, Sequence
 
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.identity.caller import Caller
@@ -204,16 +203,15 @@ class StateBlock:
                 raise errors.STATE_QUERY(store=store, detail=error) from error
 
     def _store(self, caller: Caller, store: str) -> Opened[StateStore[Any]]:
-        opened = self._components.find(StateStore, caller.ref, store)
+        # The contract stands for all its adapters, whatever their settings are.
+        opened = self._components.find(cast("type[StateStore[Any]]", StateStore), caller.ref, store)
         if opened is not None:
             return opened
-        row = (
-            errors.STATE_NOT_FOUND if self._components.has(StateStore, caller.ref) else errors.STATE_NOT_CONFIGURED
-        )
+        row = errors.STATE_NOT_FOUND if self._components.has(StateStore, caller.ref) else errors.STATE_NOT_CONFIGURED
         raise row(store=store, info={"appID": caller.app_id})
 
     @contextmanager
-    def _counted(self, caller: Caller, opened: Opened[StateStore[Any]], operation: str) -> Iterator[None]:
+    def _counted(self, caller: Caller, opened: Opened[StateStore[Any]], operation: str) -> Generator[None]:
         started = perf_counter()
         success = False
         try:
@@ -302,9 +300,7 @@ def _delete_request(
     )
 
 
-def _operation(
-    opened: Opened[StateStore[Any]], caller: Caller, store: str, operation: TransactionItem
-) -> Operation:
+def _operation(opened: Opened[StateStore[Any]], caller: Caller, store: str, operation: TransactionItem) -> Operation:
     if operation.operation == "upsert":
         return _set_request(opened, caller, store, operation.item, errors.STATE_TRANSACTION)
     if operation.operation == "delete":

@@ -138,7 +138,7 @@ class H2cAppChannel(AppChannel):
         except PyreqwestError as exc:
             raise self._plain_error(exc) from exc
         headers = _received(response)
-        body = _H2cBody(request, response, _content_length(headers))
+        body = _H2cBody(request, response, 0 if response.status in (204, 304) else _content_length(headers))
         if body.content_length is None or body.content_length > WHOLE_BODY_LIMIT:
             return response.status, headers, body
         try:

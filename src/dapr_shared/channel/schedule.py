@@ -7,6 +7,7 @@ time start together, and nothing exists for a probe that is not due but its plac
 from __future__ import annotations
 
 import asyncio
+import math
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AsyncExitStack
 
-TICK = 0.05
-"""Seconds between two looks at the heap; probes that are due in between start together."""
+_GRIDS = ((10.0, 1.0), (1.0, 0.25), (0.0, 0.05))
+"""From a delay of so many seconds on, probes start only at multiples of so many: waking the process up costs more than
+a probe, so that those of long absent apps start together."""
 
 AT_ONCE = 256
 """Probes that run at a time; more wait for one to end."""
@@ -57,7 +59,7 @@ class ProbeSchedule:
 
     def add(self, probe: Callable[[], Awaitable[float]], delay: float = 0.0) -> Scheduled:
         """Run `probe` in `delay` seconds, and again each time as many seconds later as it returns."""
-        scheduled = Scheduled(probe, asyncio.get_running_loop().time() + delay)
+        scheduled = Scheduled(probe, _due(asyncio.get_running_loop().time(), delay))
         self._push(scheduled)
         return scheduled
 
@@ -69,7 +71,7 @@ class ProbeSchedule:
         """Run it in `delay` seconds at the latest. One that is running is not started twice."""
         if scheduled.removed or scheduled.running:
             return
-        due = asyncio.get_running_loop().time() + delay
+        due = _due(asyncio.get_running_loop().time(), delay)
         if due < scheduled.due:
             scheduled.due = due
             self._push(scheduled)
@@ -92,12 +94,13 @@ class ProbeSchedule:
         self._wakes_at = due
 
     def _tick(self) -> None:
-        """Start what is due, or nearly so."""
+        """Start what is due."""
         self._timer = None
         loop = self._loop
         if loop is None:
             return
-        soon = loop.time() + TICK
+        # Timers of a loop may come a clock's resolution early.
+        soon = loop.time() + 0.001
         while self._heap and self._heap[0][0] <= soon and len(self._tasks) < self._at_once:
             due, _, scheduled = heappop(self._heap)
             # A probe that was hurried is in the heap twice; the later entry is stale.
@@ -118,7 +121,7 @@ class ProbeSchedule:
         finally:
             scheduled.running = False
             if not scheduled.removed:
-                scheduled.due = asyncio.get_running_loop().time() + delay
+                scheduled.due = _due(asyncio.get_running_loop().time(), delay)
                 self._push(scheduled)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -136,3 +139,11 @@ class ProbeSchedule:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _due(now: float, delay: float) -> float:
+    """When a probe starts that wants to in `delay` seconds: then or, on the grid of its delay, a little later."""
+    if delay <= 0:
+        return now
+    grid = next(grid for least, grid in _GRIDS if delay >= least)
+    return math.ceil((now + delay) / grid) * grid

@@ -6,11 +6,13 @@ import http.client
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dapr_shared
 from dapr_shared.cli.flags import ParsedFlags, UsageError, help_text, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WAIT_SECONDS = 60.0
 WAIT_INTERVAL = 0.1
@@ -39,7 +41,7 @@ def run_flags(command: str, words: Sequence[str], *, embedded: bool) -> int:
     if embedded:
         defaults = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
     # Imported here: --version and --help need none of it.
-    from dapr_shared.runtime.lifecycle import run  # noqa: PLC0415
+    from dapr_shared.runtime.lifecycle import run  # noqa: PLC0415 - --version and --help need none of it
 
     return run(parsed.settings(**defaults), command=command, embedded=embedded, without_effect=parsed.without_effect)
 

@@ -7,11 +7,13 @@ same; a boolean stands alone or with `=false`; lists are separated by commas, re
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dapr_shared.core.durations import parse_go_duration, parse_quantity
 from dapr_shared.runtime.settings import FlagKind, FlagSpec, Settings, flags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TRUE = frozenset({"1", "t", "true", "T", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "false", "F", "FALSE", "False"})
@@ -82,7 +84,7 @@ def _take(parsed: ParsedFlags, spec: FlagSpec, text: str) -> None:
         parsed.without_effect.append(f"--{spec.name}")
 
 
-def _convert(spec: FlagSpec, text: str) -> Any:
+def _convert(spec: FlagSpec, text: str) -> Any:  # noqa: PLR0911 - one for each kind
     try:
         match spec.flag.kind:
             case FlagKind.TEXT:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dapr_shared
 from dapr_shared.cli.daprd import run_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 USAGE = """\
 Usage: dapr-shared COMMAND [flags]

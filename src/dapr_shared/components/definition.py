@@ -46,6 +46,7 @@ class ComponentError(Exception):
         super().__init__(f"component {resource.name} ({resource.type}) in {resource.origin}: {problem}")
         self.component = resource.name
         self.namespace = resource.namespace
+        self.type = resource.type
         self.ignored = resource.ignore_errors
         """Whether the resource says `ignoreErrors`."""
         self.origin: Origin = resource.origin

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dapr_shared.components.catalog import Catalog, CatalogError
+from dapr_shared.components.catalog import Catalog, CatalogError, UnknownVersionError
 from dapr_shared.components.definition import ComponentCloseError, ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError, Component, ComponentContext
 from dapr_shared.contracts.registry import Opened
@@ -96,8 +96,6 @@ def _rendered(definition: Definition, app: AppRef | None) -> dict[str, str]:
 
 
 def _render(name: str, value: str, app: AppRef | None) -> str:
-    if "{" not in value:
-        return value
     try:
         return render_templates(
             value,
@@ -114,6 +112,8 @@ def _problem(error: BaseException, init_timeout: float) -> str | None:
     match error:
         case SettingError():
             return f"spec.metadata {error.field}: {error.problem}"
+        case UnknownVersionError():
+            return f"spec.version: {error}"
         case CatalogError():
             return f"spec.type: {error}"
         case TimeoutError():

@@ -6,13 +6,15 @@ Last step of the request road and first of the delivery road.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from dapr_shared.contracts.settings import Settings
 from dapr_shared.core.clock import Clock, SystemClock
 from dapr_shared.core.ids import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
 
 S = TypeVar("S", bound=Settings)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-from dapr_shared.core.errors import GrpcCode
-from dapr_shared.wire.http.messages import Body, Headers
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dapr_shared.core.errors import GrpcCode
+    from dapr_shared.wire.http.messages import Body, Headers
 
 
 class InvokeRequest:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from dapr_shared.contracts.component import Component
-from dapr_shared.core.ids import AppRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dapr_shared.core.ids import AppRef
 
 C = TypeVar("C", bound=Component[Any])
 C_co = TypeVar("C_co", bound=Component[Any], covariant=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from dapr_shared.contracts.component import BackendError, Component, S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SecretStoreCapability(StrEnum):
     """Features under the names that Dapr's metadata API uses."""
 
-    MULTIPLE_KEY_VALUES_PER_SECRET = "MULTIPLE_KEY_VALUES_PER_SECRET"
+    MULTIPLE_KEY_VALUES_PER_SECRET = "MULTIPLE_KEY_VALUES_PER_SECRET"  # noqa: S105 - a name
 
 
 class SecretNotFoundError(BackendError):

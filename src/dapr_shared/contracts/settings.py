@@ -6,14 +6,16 @@ is not one of Dapr's words for true is false, a bare number of a duration means 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from dapr_shared.core.durations import parse_duration, parse_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TRUE_WORDS = frozenset({"y", "yes", "true", "t", "on", "1"})
 
@@ -83,7 +85,9 @@ def fields_of(settings_type: type[Settings]) -> list[FieldSpec]:
     specs: list[FieldSpec] = []
     for info in msgspec.structs.fields(settings_type):
         hint = hints[info.name]
-        annotation = next((a for a in get_args(hint) if isinstance(a, Setting)), None) if get_origin(hint) is Annotated else None
+        annotation = (
+            next((a for a in get_args(hint) if isinstance(a, Setting)), None) if get_origin(hint) is Annotated else None
+        )
         if annotation is None:
             raise TypeError(f"{settings_type.__name__}.{info.name} has no Setting annotation")
         head, *rest = info.name.split("_")
@@ -107,7 +111,9 @@ def decode_settings(settings_type: type[T], metadata: Mapping[str, str]) -> T:
         by_name[folded] = (name, value)
     values: dict[str, Any] = {}
     for spec in fields_of(settings_type):
-        given = next((by_name[n.casefold()] for n in (spec.name, *spec.setting.aliases) if n.casefold() in by_name), None)
+        given = next(
+            (by_name[n.casefold()] for n in (spec.name, *spec.setting.aliases) if n.casefold() in by_name), None
+        )
         if given is None:
             if spec.required:
                 raise SettingError(spec.name, f"is required: {spec.setting.doc}")

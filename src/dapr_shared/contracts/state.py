@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from enum import Enum, StrEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
 from dapr_shared.contracts.component import BackendError, Component, S
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 BULK_PARALLELISM = 16
 """Calls of one bulk request at a time, for stores without bulk calls of their own."""
@@ -171,22 +173,22 @@ class StateStore(Component[S]):
         """Delete many keys, not atomically. Raises the first error after all were tried."""
         await self._bulk(self.delete(request) for request in requests)
 
-    async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:
+    async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:  # noqa: ARG002 - for stores that can
         """Carry out all operations in order, or none. Needs `TRANSACTIONAL`, else `NotSupportedError`."""
         raise NotSupportedError(f"{self.context.type} has no transactions")
 
-    async def query(self, query: Mapping[str, Any], metadata: Mapping[str, str]) -> QueryResult:
+    async def query(self, query: Mapping[str, Any], metadata: Mapping[str, str]) -> QueryResult:  # noqa: ARG002 - for stores that can
         """Answer a query of the query API. Needs `QUERY_API`, else `NotSupportedError`."""
         raise NotSupportedError(f"{self.context.type} has no query API")
 
-    async def delete_with_prefix(self, prefix: str) -> int:
+    async def delete_with_prefix(self, prefix: str) -> int:  # noqa: ARG002 - for stores that can
         """Delete all keys that are `prefix` and then no `||`; the number of values that were there.
 
         `prefix` ends with `||`. Needs `DELETE_WITH_PREFIX`, else `NotSupportedError`.
         """
         raise NotSupportedError(f"{self.context.type} cannot delete by prefix")
 
-    async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:
+    async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:  # noqa: ARG002 - for stores that can
         """The keys that match an SQL LIKE pattern (`%`, `_`, escaped by a backslash), case-sensitive.
 
         Oldest first, by their first or their last write. A key that is written while pages are read may come twice;

@@ -23,7 +23,9 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
+        """See `Clock`."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        """See `Clock`."""
         return time.monotonic()

@@ -7,10 +7,12 @@ where Dapr has them (reference http-api §12, grpc-api §1.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class GrpcCode(IntEnum):
@@ -119,212 +121,370 @@ _C = GrpcCode
 
 # Common ------------------------------------------------------------------------------------------------------------
 MALFORMED_REQUEST = ErrorRow(
-    "ERR_MALFORMED_REQUEST", 400, _C.INVALID_ARGUMENT, "failed deserializing HTTP body: {detail}",
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed deserializing HTTP body: {detail}",
     "Send a body of the documented form; the message says where the first error is.",
 )
 BAD_REQUEST = ErrorRow(
-    "ERR_BAD_REQUEST", 400, _C.INVALID_ARGUMENT, "invalid request: {detail}",
+    "ERR_BAD_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "invalid request: {detail}",
     "Correct the part of the request that the message names.",
 )
 BAD_BAGGAGE = ErrorRow(
-    "ERR_BAD_REQUEST", 400, _C.INVALID_ARGUMENT, "{detail}",
-    "Send a baggage header of the W3C form, or none.", plain_text=True,
+    "ERR_BAD_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "{detail}",
+    "Send a baggage header of the W3C form, or none.",
+    plain_text=True,
 )
 BODY_READ = ErrorRow(
-    "ERR_BODY_READ", 400, _C.INVALID_ARGUMENT, "failed to read the request body: {detail}",
+    "ERR_BODY_READ",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed to read the request body: {detail}",
     "Keep the body within --max-body-size, or raise it; send the length that was announced.",
 )
 INTERNAL = ErrorRow(
-    "ERR_INTERNAL", 500, _C.INTERNAL, "internal error (trace {trace})",
+    "ERR_INTERNAL",
+    500,
+    _C.INTERNAL,
+    "internal error (trace {trace})",
     "This is a defect: report it with the log line of the same trace id.",
 )
 UNIMPLEMENTED = ErrorRow(
-    "ERR_API_UNIMPLEMENTED", 501, _C.UNIMPLEMENTED, "{api} is not available in this version",
+    "ERR_API_UNIMPLEMENTED",
+    501,
+    _C.UNIMPLEMENTED,
+    "{api} is not available in this version",
     "See the compatibility table for what this version offers.",
 )
 TOO_MANY_CALLS = ErrorRow(
-    "ERR_TOO_MANY_CALLS", 429, _C.RESOURCE_EXHAUSTED, "app {app} has {limit} calls in flight, its limit",
+    "ERR_TOO_MANY_CALLS",
+    429,
+    _C.RESOURCE_EXHAUSTED,
+    "app {app} has {limit} calls in flight, its limit",
     "Send fewer calls at a time, or raise --max-calls-per-app.",
 )
 SHUTTING_DOWN = ErrorRow(
-    "ERR_SHUTTING_DOWN", 503, _C.UNAVAILABLE, "the instance is shutting down",
+    "ERR_SHUTTING_DOWN",
+    503,
+    _C.UNAVAILABLE,
+    "the instance is shutting down",
     "Send the call again, to another instance or when this one is back.",
 )
 
 # Identity ----------------------------------------------------------------------------------------------------------
 INVALID_API_TOKEN = ErrorRow(
-    "ERR_INVALID_API_TOKEN", 401, _C.UNAUTHENTICATED, "invalid api token",
-    "Send the value of DAPR_API_TOKEN in the dapr-api-token header or metadata.", plain_text=True,
+    "ERR_INVALID_API_TOKEN",
+    401,
+    _C.UNAUTHENTICATED,
+    "invalid api token",
+    "Send the value of DAPR_API_TOKEN in the dapr-api-token header or metadata.",
+    plain_text=True,
 )
 NO_EVIDENCE = ErrorRow(
-    "ERR_UNAUTHENTICATED", 401, _C.UNAUTHENTICATED,
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
     "this instance serves several apps and the request proves none: send the app's token in dapr-api-token, or use "
     "the app's own listener",
     "Give the app a token (spec.tokens) or a listener (spec.listeners) in its App resource and use it.",
 )
 UNKNOWN_TOKEN = ErrorRow(
-    "ERR_UNAUTHENTICATED", 401, _C.UNAUTHENTICATED,
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
     "invalid api token: no app of this instance has the token in dapr-api-token",
     "Compare the token with spec.tokens of the App resource (sha256 is of the token's bytes, without a newline).",
 )
 EVIDENCE_DISAGREES = ErrorRow(
-    "ERR_UNAUTHENTICATED", 401, _C.UNAUTHENTICATED,
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
     "the evidence disagrees: the listener belongs to one app and the token to another",
     "Use a listener with its own app's token, or with no token.",
 )
 TOO_MANY_TOKENS = ErrorRow(
-    "ERR_UNAUTHENTICATED", 401, _C.UNAUTHENTICATED, "dapr-api-token was sent more than once",
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
+    "dapr-api-token was sent more than once",
     "Send dapr-api-token once.",
 )
 
 # Invocation --------------------------------------------------------------------------------------------------------
 INVOKE_NO_TARGET = ErrorRow(
-    "ERR_DIRECT_INVOKE", 404, _C.NOT_FOUND, "failed getting app id either from the URL path or the header dapr-app-id",
+    "ERR_DIRECT_INVOKE",
+    404,
+    _C.NOT_FOUND,
+    "failed getting app id either from the URL path or the header dapr-app-id",
     "Name the app in the path (/v1.0/invoke/<app>/method/<method>), in dapr-app-id, or as the user of basic authorization.",
 )
 INVOKE_FAILED = ErrorRow(
-    "ERR_DIRECT_INVOKE", 500, _C.INTERNAL, "failed to invoke, id: {app}, err: {detail}",
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.INTERNAL,
+    "failed to invoke, id: {app}, err: {detail}",
     "Check that the app is registered, running and reachable at its channel's address; see the detail.",
 )
 INVOKE_UNAVAILABLE = ErrorRow(
-    "ERR_DIRECT_INVOKE", 500, _C.UNAVAILABLE, "failed to invoke, id: {app}, err: {detail}",
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.UNAVAILABLE,
+    "failed to invoke, id: {app}, err: {detail}",
     "Check that the app is running and reachable at its channel's address; see the detail.",
 )
 INVOKE_NOT_FOUND = ErrorRow(
-    "ERR_DIRECT_INVOKE", 500, _C.NOT_FOUND, "failed to invoke, id: {app}, err: couldn't find service: {app}",
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.NOT_FOUND,
+    "failed to invoke, id: {app}, err: couldn't find service: {app}",
     "Register the app with this instance (an App resource), or correct the id.",
 )
 INVOKE_TIMEOUT = ErrorRow(
-    "ERR_DIRECT_INVOKE", 500, _C.DEADLINE_EXCEEDED, "failed to invoke, id: {app}, err: context deadline exceeded",
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.DEADLINE_EXCEEDED,
+    "failed to invoke, id: {app}, err: context deadline exceeded",
     "The app did not answer in time: look at it, or raise the timeout.",
 )
 INVOKE_BAD_METHOD = ErrorRow(
-    "ERR_DIRECT_INVOKE", 500, _C.INVALID_ARGUMENT, "failed to invoke, id: {app}, err: invalid method name: {detail}",
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.INVALID_ARGUMENT,
+    "failed to invoke, id: {app}, err: invalid method name: {detail}",
     "Percent-encode the method; '#', '?', NUL and control characters are not allowed in it.",
 )
 INVOKE_DENIED = ErrorRow(
-    "ERR_DIRECT_INVOKE", 403, _C.PERMISSION_DENIED, "failed to invoke, id: {app}, err: {detail}",
+    "ERR_DIRECT_INVOKE",
+    403,
+    _C.PERMISSION_DENIED,
+    "failed to invoke, id: {app}, err: {detail}",
     "The target does not allow this call; see the detail.",
 )
 PROXY_NO_TARGET = ErrorRow(
-    "ERR_DIRECT_INVOKE", 404, _C.UNKNOWN,
+    "ERR_DIRECT_INVOKE",
+    404,
+    _C.UNKNOWN,
     "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found",
     "Send the target app's id in the gRPC metadata dapr-app-id.",
 )
 
 # State -------------------------------------------------------------------------------------------------------------
 STATE_NOT_CONFIGURED = ErrorRow(
-    "ERR_STATE_STORE_NOT_CONFIGURED", 500, _C.FAILED_PRECONDITION, "state store {store} is not configured",
-    "Load a Component of type state.*, in scope of this app.", reason="DAPR_STATE_NOT_CONFIGURED",
+    "ERR_STATE_STORE_NOT_CONFIGURED",
+    500,
+    _C.FAILED_PRECONDITION,
+    "state store {store} is not configured",
+    "Load a Component of type state.*, in scope of this app.",
+    reason="DAPR_STATE_NOT_CONFIGURED",
 )
 STATE_NOT_FOUND = ErrorRow(
-    "ERR_STATE_STORE_NOT_FOUND", 400, _C.INVALID_ARGUMENT, "state store {store} is not found",
-    "Correct the name, or load the Component, in scope of this app.", reason="DAPR_STATE_NOT_FOUND",
+    "ERR_STATE_STORE_NOT_FOUND",
+    400,
+    _C.INVALID_ARGUMENT,
+    "state store {store} is not found",
+    "Correct the name, or load the Component, in scope of this app.",
+    reason="DAPR_STATE_NOT_FOUND",
 )
 STATE_ILLEGAL_KEY = ErrorRow(
-    "ERR_MALFORMED_REQUEST", 400, _C.INVALID_ARGUMENT, "input key/keyPrefix '{key}' can't contain '||'",
-    "Choose a key without '||'.", reason="DAPR_STATE_ILLEGAL_KEY",
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "input key/keyPrefix '{key}' can't contain '||'",
+    "Choose a key without '||'.",
+    reason="DAPR_STATE_ILLEGAL_KEY",
 )
 STATE_KEY_EMPTY = ErrorRow(
-    "ERR_MALFORMED_REQUEST", 400, _C.INVALID_ARGUMENT, '"key" is a required field',
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    '"key" is a required field',
     "Give each item a key.",
 )
 STATE_GET = ErrorRow(
-    "ERR_STATE_GET", 500, _C.INTERNAL, "failed to get {key} from state store {store}: {detail}",
-    "Look at the state store; see the detail.", reason="ERR_STATE_GET",
+    "ERR_STATE_GET",
+    500,
+    _C.INTERNAL,
+    "failed to get {key} from state store {store}: {detail}",
+    "Look at the state store; see the detail.",
+    reason="ERR_STATE_GET",
 )
 STATE_SAVE = ErrorRow(
-    "ERR_STATE_SAVE", 500, _C.INTERNAL, "failed saving state in state store {store}: {detail}",
-    "Look at the state store; see the detail.", reason="ERR_STATE_SAVE",
+    "ERR_STATE_SAVE",
+    500,
+    _C.INTERNAL,
+    "failed saving state in state store {store}: {detail}",
+    "Look at the state store; see the detail.",
+    reason="ERR_STATE_SAVE",
 )
 STATE_SAVE_ETAG_MISMATCH = ErrorRow(
-    "ERR_STATE_SAVE", 409, _C.ABORTED, "failed saving state in state store {store}: possible etag mismatch: {detail}",
-    "Read the value again and save it with its present etag.", reason="ERR_STATE_SAVE",
+    "ERR_STATE_SAVE",
+    409,
+    _C.ABORTED,
+    "failed saving state in state store {store}: possible etag mismatch: {detail}",
+    "Read the value again and save it with its present etag.",
+    reason="ERR_STATE_SAVE",
 )
 STATE_SAVE_ETAG_INVALID = ErrorRow(
-    "ERR_STATE_SAVE", 400, _C.INVALID_ARGUMENT, "failed saving state in state store {store}: invalid etag: {detail}",
-    "Send the etag as this store gave it.", reason="ERR_STATE_SAVE",
+    "ERR_STATE_SAVE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed saving state in state store {store}: invalid etag: {detail}",
+    "Send the etag as this store gave it.",
+    reason="ERR_STATE_SAVE",
 )
 STATE_SAVE_INVALID = ErrorRow(
-    "ERR_STATE_SAVE", 400, _C.INVALID_ARGUMENT, "failed saving state in state store {store}: {detail}",
-    "Correct the item that the message names.", reason="ERR_STATE_SAVE",
+    "ERR_STATE_SAVE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed saving state in state store {store}: {detail}",
+    "Correct the item that the message names.",
+    reason="ERR_STATE_SAVE",
 )
 STATE_DELETE = ErrorRow(
-    "ERR_STATE_DELETE", 500, _C.INTERNAL, "failed deleting state with key {key}: {detail}",
-    "Look at the state store; see the detail.", reason="ERR_STATE_DELETE",
+    "ERR_STATE_DELETE",
+    500,
+    _C.INTERNAL,
+    "failed deleting state with key {key}: {detail}",
+    "Look at the state store; see the detail.",
+    reason="ERR_STATE_DELETE",
 )
 STATE_DELETE_ETAG_MISMATCH = ErrorRow(
-    "ERR_STATE_DELETE", 409, _C.ABORTED, "failed deleting state with key {key}: possible etag mismatch: {detail}",
-    "Read the value again and delete it with its present etag.", reason="ERR_STATE_DELETE",
+    "ERR_STATE_DELETE",
+    409,
+    _C.ABORTED,
+    "failed deleting state with key {key}: possible etag mismatch: {detail}",
+    "Read the value again and delete it with its present etag.",
+    reason="ERR_STATE_DELETE",
 )
 STATE_DELETE_ETAG_INVALID = ErrorRow(
-    "ERR_STATE_DELETE", 400, _C.INVALID_ARGUMENT, "failed deleting state with key {key}: invalid etag: {detail}",
-    "Send the etag as this store gave it.", reason="ERR_STATE_DELETE",
+    "ERR_STATE_DELETE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed deleting state with key {key}: invalid etag: {detail}",
+    "Send the etag as this store gave it.",
+    reason="ERR_STATE_DELETE",
 )
 STATE_BULK_GET = ErrorRow(
-    "ERR_STATE_BULK_GET", 500, _C.INTERNAL, "failed to get the keys from state store {store}: {detail}",
-    "Look at the state store; see the detail.", reason="ERR_STATE_BULK_GET",
+    "ERR_STATE_BULK_GET",
+    500,
+    _C.INTERNAL,
+    "failed to get the keys from state store {store}: {detail}",
+    "Look at the state store; see the detail.",
+    reason="ERR_STATE_BULK_GET",
 )
 STATE_TRANSACTION = ErrorRow(
-    "ERR_STATE_TRANSACTION", 500, _C.INTERNAL, "error while executing state transaction: {detail}",
+    "ERR_STATE_TRANSACTION",
+    500,
+    _C.INTERNAL,
+    "error while executing state transaction: {detail}",
     "Nothing of the transaction was written. Look at the detail, correct it and send the transaction again.",
     reason="ERR_STATE_TRANSACTION",
 )
 STATE_OPERATION_NOT_SUPPORTED = ErrorRow(
-    "ERR_NOT_SUPPORTED_STATE_OPERATION", 400, _C.UNIMPLEMENTED, "operation type {operation} not supported",
-    "Use upsert or delete.", reason="ERR_NOT_SUPPORTED_STATE_OPERATION",
+    "ERR_NOT_SUPPORTED_STATE_OPERATION",
+    400,
+    _C.UNIMPLEMENTED,
+    "operation type {operation} not supported",
+    "Use upsert or delete.",
+    reason="ERR_NOT_SUPPORTED_STATE_OPERATION",
 )
 STATE_TRANSACTIONS_NOT_SUPPORTED = ErrorRow(
-    "ERR_STATE_STORE_NOT_SUPPORTED", 500, _C.UNIMPLEMENTED, "state store {store} doesn't support transactions",
-    "Use a store with the TRANSACTIONAL capability.", reason="DAPR_STATE_TRANSACTIONS_NOT_SUPPORTED",
+    "ERR_STATE_STORE_NOT_SUPPORTED",
+    500,
+    _C.UNIMPLEMENTED,
+    "state store {store} doesn't support transactions",
+    "Use a store with the TRANSACTIONAL capability.",
+    reason="DAPR_STATE_TRANSACTIONS_NOT_SUPPORTED",
 )
 STATE_TOO_MANY_TRANSACTIONS = ErrorRow(
-    "ERR_STATE_STORE_TOO_MANY_TRANSACTIONS", 400, _C.INVALID_ARGUMENT,
+    "ERR_STATE_STORE_TOO_MANY_TRANSACTIONS",
+    400,
+    _C.INVALID_ARGUMENT,
     "the transaction contains {count} operations, more than what the state store {store} supports: {limit}",
-    "Split the transaction.", reason="DAPR_STATE_TOO_MANY_TRANSACTIONS",
+    "Split the transaction.",
+    reason="DAPR_STATE_TOO_MANY_TRANSACTIONS",
 )
 STATE_QUERY_NOT_SUPPORTED = ErrorRow(
-    "ERR_STATE_STORE_NOT_SUPPORTED", 500, _C.INTERNAL, "state store {store} doesn't support query",
-    "Use a store with the QUERY_API capability.", reason="DAPR_STATE_QUERYING_NOT_SUPPORTED",
+    "ERR_STATE_STORE_NOT_SUPPORTED",
+    500,
+    _C.INTERNAL,
+    "state store {store} doesn't support query",
+    "Use a store with the QUERY_API capability.",
+    reason="DAPR_STATE_QUERYING_NOT_SUPPORTED",
 )
 STATE_QUERY = ErrorRow(
-    "ERR_STATE_QUERY", 500, _C.INTERNAL, "failed query in state store {store}: {detail}",
-    "Look at the query and the detail.", reason="DAPR_STATE_QUERY_FAILED",
+    "ERR_STATE_QUERY",
+    500,
+    _C.INTERNAL,
+    "failed query in state store {store}: {detail}",
+    "Look at the query and the detail.",
+    reason="DAPR_STATE_QUERY_FAILED",
 )
 
 # Secrets -----------------------------------------------------------------------------------------------------------
 SECRET_STORES_NOT_CONFIGURED = ErrorRow(
-    "ERR_SECRET_STORES_NOT_CONFIGURED", 500, _C.FAILED_PRECONDITION, "secret store is not configured",
+    "ERR_SECRET_STORES_NOT_CONFIGURED",
+    500,
+    _C.FAILED_PRECONDITION,
+    "secret store is not configured",
     "Load a Component of type secretstores.*, in scope of this app.",
 )
 SECRET_STORE_NOT_FOUND = ErrorRow(
-    "ERR_SECRET_STORE_NOT_FOUND", 401, _C.INVALID_ARGUMENT, "failed finding secret store with key {store}",
+    "ERR_SECRET_STORE_NOT_FOUND",
+    401,
+    _C.INVALID_ARGUMENT,
+    "failed finding secret store with key {store}",
     "Correct the name, or load the Component, in scope of this app.",
 )
 SECRET_DENIED = ErrorRow(
-    "ERR_PERMISSION_DENIED", 403, _C.PERMISSION_DENIED, "access denied by policy to get {key} from {store}",
+    "ERR_PERMISSION_DENIED",
+    403,
+    _C.PERMISSION_DENIED,
+    "access denied by policy to get {key} from {store}",
     "On a shared instance, open the secret in spec.secrets of the App; elsewhere in the Configuration's secrets scopes.",
 )
 SECRET_GET = ErrorRow(
-    "ERR_SECRET_GET", 500, _C.INTERNAL, "failed getting secret with key {key} from secret store {store}: {detail}",
+    "ERR_SECRET_GET",
+    500,
+    _C.INTERNAL,
+    "failed getting secret with key {key} from secret store {store}: {detail}",
     "Check that the secret exists and the store is reachable; see the detail.",
 )
 
 # Health, metadata, shutdown ----------------------------------------------------------------------------------------
 HEALTH_NOT_READY = ErrorRow(
-    "ERR_HEALTH_NOT_READY", 500, _C.UNAVAILABLE, "dapr is not ready: {detail}",
+    "ERR_HEALTH_NOT_READY",
+    500,
+    _C.UNAVAILABLE,
+    "dapr is not ready: {detail}",
     "Wait, or look at what the message lists as unhealthy.",
 )
 OUTBOUND_HEALTH_NOT_READY = ErrorRow(
-    "ERR_OUTBOUND_HEALTH_NOT_READY", 500, _C.UNAVAILABLE, "dapr outbound is not ready: {detail}",
+    "ERR_OUTBOUND_HEALTH_NOT_READY",
+    500,
+    _C.UNAVAILABLE,
+    "dapr outbound is not ready: {detail}",
     "Wait, or look at what the message lists as not ready.",
 )
 HEALTH_APPID_NOT_MATCH = ErrorRow(
-    "ERR_HEALTH_APPID_NOT_MATCH", 500, _C.INVALID_ARGUMENT, "dapr app-id does not match",
+    "ERR_HEALTH_APPID_NOT_MATCH",
+    500,
+    _C.INVALID_ARGUMENT,
+    "dapr app-id does not match",
     "Ask for the app id that this instance serves.",
 )
 METADATA_TOO_LARGE = ErrorRow(
-    "ERR_BAD_REQUEST", 400, _C.INVALID_ARGUMENT, "app {app} already has {limit} metadata entries or the entry is too long",
+    "ERR_BAD_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "app {app} already has {limit} metadata entries or the entry is too long",
     "Remove entries or shorten the value.",
 )
 

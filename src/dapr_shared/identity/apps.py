@@ -6,13 +6,17 @@ app that it proved. Tokens are found by their SHA-256 in a dict, never by a scan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
-from dapr_shared.core.errors import DaprError
-from dapr_shared.core.ids import AppRef
 from dapr_shared.identity.caller import Caller, Evidence, ListenerIdentity, RegisteredApp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from dapr_shared.core.errors import DaprError
+    from dapr_shared.core.ids import AppRef
 
 
 class IdentityConfigurationError(Exception):
@@ -63,7 +67,9 @@ class AppRegistry:
         single-app mode, which serves its app for as long as it runs.
         """
         if self._single:
-            raise IdentityConfigurationError("an instance in single-app mode serves the one app that it was started for")
+            raise IdentityConfigurationError(
+                "an instance in single-app mode serves the one app that it was started for"
+            )
         records: dict[AppRef, RegisteredApp] = {}
         by_token: dict[bytes, Caller] = {}
         for record in apps:

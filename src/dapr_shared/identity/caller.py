@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from dapr_shared.core.ids import AppRef
-from dapr_shared.resources.model import App, Configuration
+if TYPE_CHECKING:
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.resources.model import App, Configuration
 
 
 class Evidence(StrEnum):
@@ -18,7 +20,7 @@ class Evidence(StrEnum):
 
     SINGLE_APP = "single-app"
     """The instance was started for this one app (`--app-id`)."""
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - a name
     """The request carried one of the app's API tokens."""
     LISTENER = "listener"
     """The request came in at a loopback port or socket that belongs to the app."""
@@ -56,12 +58,15 @@ class Caller:
 
     @property
     def ref(self) -> AppRef:
+        """The app."""
         return self.record.ref
 
     @property
     def app_id(self) -> str:
+        """The app id."""
         return self.record.ref.app_id
 
     @property
     def namespace(self) -> str:
+        """The namespace of the app."""
         return self.record.ref.namespace

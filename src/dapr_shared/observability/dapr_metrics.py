@@ -99,7 +99,7 @@ class DaprMetrics:
         return self._calls.get(key) or self._keep(self._calls, key, self._http_server(*key[1:]))
 
     def http_call(self, app_id: str, method: str, path: str, status: int) -> CallMetrics:
-        """A request to an HTTP app; `app_id` is that app, `path` a name as of `http_request`."""
+        """A request to an HTTP app; `app_id` is that app, `path` a name as of `http_request`; `method` may be empty."""
         key = ("http-client", app_id, method, path, str(status))
         return self._calls.get(key) or self._keep(self._calls, key, self._http_client(*key[1:]))
 
@@ -287,14 +287,22 @@ class DaprMetrics:
         self.ready = gauge(own + "ready", "1 while the instance is ready to serve, else 0.")
         self.apps = gauge(own + "apps", "Apps that this instance serves.")
         self.app_healthy = gauge(own + "app_healthy", "1 while an app passes its health checks, else 0.", ["app_id"])
+        self.app_reachable = gauge(own + "app_reachable", "1 while an app accepts connections, else 0.", ["app_id"])
         self.components_open = gauge(own + "components_open", "Components that are open.")
         self.in_flight = gauge(own + "calls_in_flight", "Calls of an app that are being worked on.", ["app_id"])
         self.connections = gauge(
             own + "listener_connections", "Connections that are open on a listener.", ["listener", "protocol"]
         )
-        self.app_changes = counter(own + "app_changes_total", "Apps added, changed and removed.", ["change"])
+        self.app_changes = counter(
+            own + "app_changes_total", "Apps added, changed, removed, or stopped by themselves.", ["change"]
+        )
         self.reloads = counter(own + "reload_total", "Reloads of the resources, by result.", ["result"])
         self.resource_problems = counter(own + "resource_problems_total", "Resources that were refused.", ["kind"])
+        self.resource_notices = counter(own + "resource_notices_total", "Parts of resources that were ignored.")
+        self.component_warnings = counter(
+            own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]
+        )
+        self.listener_failures = counter(own + "listener_failures_total", "Addresses that could not be bound.")
         self.identity_refused = counter(
             own + "identity_refused_total", "Requests whose caller was not proved, by reason.", ["reason"]
         )
@@ -335,7 +343,7 @@ class DaprMetrics:
         return value
 
     def _verb(self, method: str) -> str:
-        if self.options.exclude_verbs:
+        if self.options.exclude_verbs or not method:
             return ""
         return method if method in _VERBS else OTHER
 

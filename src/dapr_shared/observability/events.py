@@ -83,6 +83,7 @@ class Events:
 
     def listener_failed(self, problem: str) -> None:
         """One of several addresses could not be bound; the others are served."""
+        self.metrics.listener_failures.child().inc()
         self._runtime.warning("listener not opened", problem=problem)
 
     def ready(self, seconds: float) -> None:
@@ -151,11 +152,13 @@ class Events:
 
     def app_reachable_changed(self, app: AppRef, *, reachable: bool) -> None:
         """An app's port began or ceased to accept connections."""
+        self.metrics.app_reachable.child(app.app_id).set(int(reachable))
         message = "app is reachable" if reachable else "app is not reachable"
         self._apps.info(message, app_id=app.app_id, namespace=app.namespace)
 
     def deliveries_stopped(self, app: AppRef) -> None:
         """An app of a shared instance asked for its shutdown: it gets no more deliveries, the instance goes on."""
+        self.metrics.app_changes.child("deliveries_stopped").inc()
         self._apps.info("deliveries stopped by the shutdown API", app_id=app.app_id, namespace=app.namespace)
 
     # Components ------------------------------------------------------------------------------------------------------
@@ -189,6 +192,7 @@ class Events:
 
     def component_warning(self, name: str, kind: str, namespace: str, problem: str) -> None:
         """A component is opened although something about its resource is probably not meant."""
+        self.metrics.component_warnings.child(name).inc()
         self._components.warning("component warning", **_component(name, kind, namespace, ""), problem=problem)
 
     def component_closed(self, name: str, kind: str, namespace: str, *, app_id: str = "") -> None:
@@ -225,6 +229,7 @@ class Events:
 
     def resource_notice(self, notice: str) -> None:
         """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""
+        self.metrics.resource_notices.child().inc()
         if self._first("notice", notice):
             self._resources.warning("resource notice", notice=notice)
 

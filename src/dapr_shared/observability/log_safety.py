@@ -41,7 +41,7 @@ _URL_CREDENTIALS = re.compile(r"(://[^/\s:@]{0,256}):[^/\s@]{1,1024}@")
 _SCHEME_CREDENTIALS = re.compile(r"\b(bearer|basic)[ ]+[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE)
 # `password=x`, `"password": "x"`, `dapr-api-token: x`; not so `invalid api token: no app has it`.
 _NAMED_CREDENTIALS = re.compile(
-    r"\b((?:token|password|passwd|pwd|secret|api[_-]?key)(?:=|[\"']\s?:\s?[\"'])"
+    r"((?:token|password|passwd|pwd|secret|api[_-]?key)(?:=|[\"']\s?:\s?[\"'])"
     r"|(?:dapr-api-token|authorization)[\"']?\s?[:=]\s?[\"']?)[^\s\"',;&]+",
     re.IGNORECASE,
 )

@@ -6,11 +6,15 @@ belongs to this instance (design §5.12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from dapr_shared.core.clock import Clock, SystemClock
-from dapr_shared.resiliency.policy import CircuitBreakerPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dapr_shared.resiliency.policy import CircuitBreakerPolicy
 
 
 class BreakerState(StrEnum):

@@ -5,12 +5,15 @@ Step 5 of both roads (reference behaviours §4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dapr_shared.contracts.invocation import AppUnreachableError
 from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.resiliency.policy import Backoff, Policy, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SERVICE_RETRIES = "DaprBuiltInServiceRetries"
 ACTOR_RETRIES = "DaprBuiltInActorRetries"

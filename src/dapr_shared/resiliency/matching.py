@@ -21,7 +21,7 @@ class StatusMatching:
     @classmethod
     def parse(cls, http: str, grpc: str) -> StatusMatching:
         """Read lists such as `429,500-599`; an empty text is no list. Raises `ValueError`."""
-        return cls(_parse(http, _HTTP, "HTTP status"), _parse(grpc, _GRPC, "gRPC code"))
+        return cls(_parse(http, _HTTP, "an HTTP status"), _parse(grpc, _GRPC, "a gRPC code"))
 
     def worth_retry(self, status: int) -> bool:
         """Whether to try again after this status: 0 to 16 is a gRPC code, 100 to 599 an HTTP status, others are not."""
@@ -37,7 +37,7 @@ def _parse(text: str, valid: range, what: str) -> frozenset[int] | None:
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
         if not (_number(first) and (_number(last) or not dash)):
-            raise ValueError(f"{part!r} is not a {what} or a range of them, such as {valid[0]}-{valid[-1]}")
+            raise ValueError(f"{part!r} is not {what} or a range of them, such as {valid[0]}-{valid[-1]}")
         start, end = int(first), int(last or first)
         if start not in valid or end not in valid or end < start:
             raise ValueError(f"{part!r} is not within {valid[0]}-{valid[-1]}, smaller first")

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-from dapr_shared.resiliency.matching import StatusMatching
-
 if TYPE_CHECKING:
     from dapr_shared.resiliency.breaker import CircuitBreaker
+    from dapr_shared.resiliency.matching import StatusMatching
 
 Trip: TypeAlias = Callable[[Mapping[str, int]], object]
 """Decides from a breaker's counters whether it opens. Anything but `True` means no; so does a `ValueError`, an

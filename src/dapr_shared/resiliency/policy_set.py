@@ -7,10 +7,9 @@ app sees fail does not close the way for another.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,7 +19,11 @@ from dapr_shared.resiliency.breaker import CircuitBreaker
 from dapr_shared.resiliency.builtin import BUILT_IN_RETRIES, MINIMUM_RETRIES, PROTECTED
 from dapr_shared.resiliency.policy import CircuitBreakerPolicy, Policy, RetryPolicy
 from dapr_shared.resiliency.reading import ActorTarget, AppTarget, CompileExpression, ComponentTarget, PolicyNames
-from dapr_shared.resources.model import Resiliency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from dapr_shared.resources.model import Resiliency
 
 APP_BREAKERS = 100
 """Breakers kept for one target app, one for each method."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from dapr_shared.core.clock import Clock, SystemClock
 from dapr_shared.resiliency.breaker import CircuitBreakerError
-from dapr_shared.resiliency.policy import Policy, RetryPolicy
+
+if TYPE_CHECKING:
+    from dapr_shared.resiliency.policy import Policy, RetryPolicy
 
 T = TypeVar("T")
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
@@ -28,13 +29,20 @@ class PolicyTimeoutError(TimeoutError):
         super().__init__("context deadline exceeded")
 
 
-@dataclass(frozen=True, slots=True)
 class _Judgement(Generic[T]):
     """What outcomes mean."""
 
-    retryable: Callable[[T | BaseException], bool]
-    failed: Callable[[T | BaseException], bool] | None
-    status: Callable[[T | BaseException], int | None] | None
+    __slots__ = ("failed", "retryable", "status")
+
+    def __init__(
+        self,
+        retryable: Callable[[T | BaseException], bool],
+        failed: Callable[[T | BaseException], bool] | None,
+        status: Callable[[T | BaseException], int | None] | None,
+    ) -> None:
+        self.retryable = retryable
+        self.failed = failed
+        self.status = status
 
     def failure(self, outcome: T | BaseException) -> bool:
         """Whether it counts as a failure for a breaker."""
@@ -107,12 +115,12 @@ async def run(
 async def _try_once(policy: Policy, operation: Callable[[], Awaitable[T]], judgement: _Judgement[T]) -> T:
     breaker = policy.breaker
     if breaker is None:
-        return await _within(policy.timeout, operation)
+        return await (_within(policy.timeout, operation) if policy.timeout > 0 else operation())
     generation = breaker.enter()
     success: bool | None = None  # a cancellation leaves it so
     try:
         try:
-            result = await _within(policy.timeout, operation)
+            result = await (_within(policy.timeout, operation) if policy.timeout > 0 else operation())
         except Exception as error:
             success = not judgement.failure(error)
             raise
@@ -123,8 +131,6 @@ async def _try_once(policy: Policy, operation: Callable[[], Awaitable[T]], judge
 
 
 async def _within(seconds: float, operation: Callable[[], Awaitable[T]]) -> T:
-    if seconds <= 0:
-        return await operation()
     scope = asyncio.timeout(seconds)
     try:
         async with scope:

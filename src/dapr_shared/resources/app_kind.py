@@ -220,9 +220,9 @@ def _api_token(source: Fields) -> MetadataItem:
     _exactly_one(source, ("value", "secretKeyRef", "envRef"))
     result = MetadataItem(
         name="apiToken",
-        value=source.text("value", secret=True) if source.has("value") else None,
+        value=_given_text(source, "value", secret=True) if source.has("value") else None,
         secret_key_ref=_reference(source),
-        env_ref=source.text("envRef"),
+        env_ref=_given_text(source, "envRef"),
     )
     source.finish()
     return result
@@ -230,12 +230,19 @@ def _api_token(source: Fields) -> MetadataItem:
 
 def _token(source: Fields) -> TokenSource:
     _exactly_one(source, ("sha256", "secretKeyRef", "envRef"))
-    sha256 = source.text("sha256", secret=True)
-    if source.has("sha256") and not _SHA256.fullmatch(sha256):
+    sha256 = _given_text(source, "sha256", secret=True)
+    if sha256 and not _SHA256.fullmatch(sha256):
         source.wrong("sha256", f"expected 64 hexadecimal digits, found a text of {len(sha256)} characters (not shown)")
-    result = TokenSource(sha256=sha256.lower(), secret_key_ref=_reference(source), env_ref=source.text("envRef"))
+    result = TokenSource(
+        sha256=sha256.lower(), secret_key_ref=_reference(source), env_ref=_given_text(source, "envRef")
+    )
     source.finish()
     return result
+
+
+def _given_text(source: Fields, name: str, *, secret: bool = False) -> str:
+    """A text that may be absent, but not empty."""
+    return source.text(name, required=source.has(name), secret=secret)
 
 
 def _reference(source: Fields) -> SecretKeyRef | None:
@@ -246,7 +253,7 @@ def _reference(source: Fields) -> SecretKeyRef | None:
 
 def _exactly_one(source: Fields, names: tuple[str, ...]) -> None:
     given = [name for name in names if source.has(name)]
-    if len(given) != 1:
+    if source and len(given) != 1:
         source.wrong("", f"expected exactly one of {', '.join(names)}, found {' and '.join(given) or 'none'}")
 
 

@@ -348,6 +348,8 @@ def plain_data(node: Node) -> Any:
 def node_of(data: Any, line: int = 0) -> Node:
     """The tree of plain JSON-able data, such as an object of the Kubernetes API."""
     match data:
+        case int() if not -(2**63) <= data < 2**64:
+            return ScalarNode(line, str(data), float(data))
         case dict():
             pairs = cast("dict[Any, Any]", data).items()
             entries = {str(name): Entry(line, node_of(value, line)) for name, value in pairs}

@@ -60,7 +60,7 @@ class Fields:
     def __init__(self, report: Report, node: Node | None, path: str = "", *, lenient: bool, line: int = 0) -> None:
         self.report = report
         self.path = path
-        self.line = node.line if node is not None else line
+        self.line = line or (node.line if node is not None else 0)
         self._lenient = lenient
         self._known: list[str] = []
         self._entries: dict[str, tuple[str, Entry]] = {}

@@ -266,7 +266,7 @@ class _Collection:
             report.error(
                 document.line, "", "is not a resource: expected a mapping with apiVersion, kind, metadata and spec"
             )
-        self._errors += report.errors
+        self._errors += sorted(report.errors, key=lambda error: error.origin.line)
         self._notices += report.notices
 
     def _is_ours(self, root: MappingNode) -> bool:

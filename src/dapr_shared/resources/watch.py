@@ -77,10 +77,9 @@ class _Watch:
         quiet = max(1, round(self._debounce * 1000))
         folders = sorted({str(folder) for path in self._paths for folder in _folders(path)})
         with RustNotify(folders, False, False, 300, False, True) as watcher:  # noqa: FBT003 - positional only
-            # What changed before the watching began makes no event.
-            if self._changed():
-                return True
-            watcher.watch(quiet * _LONGEST_WAIT_FOR_QUIET, quiet, round(self._recheck * 1000), self.stop)
+            # What changed before the watching began makes no event: only wait for the end of the changes then.
+            timeout = quiet if self._picture() != self._seen else max(1, round(self._recheck * 1000))
+            watcher.watch(quiet * _LONGEST_WAIT_FOR_QUIET, quiet, timeout, self.stop)
         return self._changed()
 
     def _changed(self) -> bool:

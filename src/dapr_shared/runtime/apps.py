@@ -7,7 +7,6 @@ than it takes to hash it, but the one that is sent to the app.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from dapr_shared.resources.values import ReadSecret, UnresolvedError, resolve_it
 from dapr_shared.security.secrets import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.resources.model import App, Component, Configuration
@@ -102,9 +101,7 @@ async def _token_digests(app: App, reader: ReadSecret, problems: list[str]) -> s
     return found
 
 
-async def _value(
-    app: App, item: MetadataItem, where: str, reader: ReadSecret, problems: list[str]
-) -> str | None:
+async def _value(app: App, item: MetadataItem, where: str, reader: ReadSecret, problems: list[str]) -> str | None:
     if item.env_ref and item.env_ref not in os.environ:
         problems.append(f"{app.origin}: {where}.envRef: the environment variable {item.env_ref} is not set")
         return None
@@ -139,7 +136,10 @@ def namespace_conflicts(apps: Sequence[App], components: Sequence[Component]) ->
                 continue
             if component.type.casefold().startswith(("secretstores.", "middleware.")):
                 continue
-            key = (component.type.casefold(), tuple(sorted((i.name.casefold(), i.value or "") for i in component.metadata)))
+            key = (
+                component.type.casefold(),
+                tuple(sorted((i.name.casefold(), i.value or "") for i in component.metadata)),
+            )
             other = seen.setdefault(key, component)
             if other.namespace != component.namespace and component.type.casefold() not in _IN_PROCESS:
                 problems.append(

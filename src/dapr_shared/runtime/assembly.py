@@ -6,9 +6,8 @@ What changes with the resources (apps, components, channels, rules) is put into 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dapr_shared
@@ -22,6 +21,7 @@ from dapr_shared.api.http.invoke import InvokeApi
 from dapr_shared.api.http.secrets import SecretsApi
 from dapr_shared.api.http.state import StateApi
 from dapr_shared.api.http.system import SystemApi
+from dapr_shared.api.observed import Observed
 from dapr_shared.api.pipeline import Pipeline
 from dapr_shared.blocks.health import HealthBlock
 from dapr_shared.blocks.invoke import InvokeBlock
@@ -38,7 +38,7 @@ from dapr_shared.identity.apps import AppRegistry
 from dapr_shared.identity.caller import Caller, Evidence
 from dapr_shared.observability.access_log import AccessLog, AccessLogOptions
 from dapr_shared.observability.tracing import DEFAULT_SAMPLING_RATE, Tracing
-from dapr_shared.runtime.components import ComponentLoader
+from dapr_shared.runtime.components import ComponentLoader, tell_problem
 from dapr_shared.runtime.listeners import FrontListeners
 from dapr_shared.runtime.observer import AppObserver
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
@@ -47,6 +47,9 @@ from dapr_shared.security.limits import CallLimits
 from dapr_shared.wire.grpc.engines import engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AsyncExitStack
+
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import RegisteredApp
@@ -100,12 +103,10 @@ def assemble(
     body_limit = max(settings.max_body_size, 0)
     channels = ChannelTable(watch, defaults=ChannelDefaults(body_bytes=body_limit))
     connections = ExternalConnections()
-    targets = ExternalTargets(
-        connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls
-    )
+    targets = ExternalTargets(connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls)
     rules = Rules(multi_app=single is None)
     registry = ComponentRegistry(
-        Catalog(), single_app=single.ref if single else None, on_problem=lambda error: loader.problem(error)
+        Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
     )
     loader = ComponentLoader(registry, events)
     pipeline = Pipeline(apps, rules, CallLimits(settings.max_calls_per_app or sys.maxsize), events)
@@ -125,15 +126,15 @@ def assemble(
     routes = [*StateApi(state).routes(), *SecretsApi(secrets).routes(), *system.routes()]
     tracing = Tracing(configuration.tracing.sampling_rate if configuration else DEFAULT_SAMPLING_RATE)
     access_log = AccessLog(_access_log_options(settings, configuration), logs.logger)
-    observed = {"metrics": metrics, "tracing": tracing, "access_log": access_log, "events": events}
-    http = HttpFrontDoor(routes, InvokeApi(invoke), pipeline, body_limit=body_limit, **observed)
+    observed = Observed(metrics, tracing, access_log, events)
+    http = HttpFrontDoor(routes, InvokeApi(invoke), pipeline, observed, body_limit=body_limit)
     methods = [
         *StateRpc(state).methods(),
         *SecretsRpc(secrets).methods(),
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    grpc = GrpcFrontDoor(methods, ProxyRpc(invoke), pipeline, **observed)
+    grpc = GrpcFrontDoor(methods, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
     return Parts(
         apps=apps,
@@ -160,7 +161,7 @@ def _properties(channels: ChannelTable) -> Callable[[AppRef], ChannelProperties 
 
 
 def _features(configuration: Configuration | None) -> list[str]:
-    given = configuration.features if configuration else {}
+    given = configuration.features if configuration else dict[str, bool]()
     known = {"HotReload": True}
     return sorted(name for name, enabled in {**known, **given}.items() if enabled)
 

@@ -6,9 +6,8 @@ Assembly. Reference resources §1 and §2, daprd-flags §5 (secret stores are op
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from dapr_shared.components.definition import ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError
@@ -16,7 +15,7 @@ from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
 from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from dapr_shared.components.definition import ComponentError
     from dapr_shared.components.registry import Applied, ComponentRegistry
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.model import Component
 
-_SECRET_STORES = "secretstores."
+_SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
 
 
 class ComponentLoader:
@@ -60,19 +59,14 @@ class ComponentLoader:
                     definitions.append(definition)
         await self._apply(definitions, apps)
 
-    def problem(self, error: ComponentError) -> None:
-        """Told by the registry of what `ignoreErrors` lets pass, and of errors while closing."""
-        self._events.component_failed(error.component, "", error.namespace, "init", error.problem)
-
     def reader(self, namespace: str) -> ReadSecret:
         """Reads secrets for resources of a namespace, whatever the scopes of the store say: it is the instance's own."""
 
         async def read(store: str, name: str, key: str) -> str | None:
             for opened in self._registry.all_open():
                 if opened.namespace == namespace and opened.name == store and isinstance(opened.component, SecretStore):
-                    found = cast("SecretStore[Any]", opened.component)
                     try:
-                        return (await found.get(name, {})).get(key)
+                        return (await opened.component.get(name, {})).get(key)
                     except SecretNotFoundError:
                         return None
                     except BackendError as error:
@@ -96,7 +90,7 @@ class ComponentLoader:
         except UnresolvedError as error:
             failure = ComponentStartError(component, f"spec.metadata {error}")
             if component.ignore_errors:
-                self.problem(failure)
+                tell_problem(self._events, failure)
                 return None
             raise failure from error
         return Definition(component, values)
@@ -107,17 +101,20 @@ class ComponentLoader:
         seconds = perf_counter() - started
         for opened in self._registry.all_open():
             if opened.name in applied.opened:
-                self._events.component_opened(
-                    opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds
-                )
+                self._events.component_opened(opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds)
         for name in applied.closed:
             self._events.component_closed(name, "", "")
         fatal = [failure for failure in applied.failures if not failure.ignored]
         if fatal:
             for failure in fatal[1:]:
-                self.problem(failure)
+                tell_problem(self._events, failure)
             raise fatal[0]
         return applied
+
+
+def tell_problem(events: Events, error: ComponentError) -> None:
+    """Told by the registry of what `ignoreErrors` lets pass, and of errors while closing."""
+    events.component_failed(error.component, error.type, error.namespace, "init", error.problem)
 
 
 def _is_secret_store(component: Component) -> bool:

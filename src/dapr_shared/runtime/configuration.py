@@ -6,13 +6,16 @@ Before both roads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dapr_shared.observability.dapr_metrics import MetricsOptions
+from dapr_shared.observability.dapr_metrics import LATENCY_BUCKETS, MetricsOptions
 from dapr_shared.resources.loader import load, load_objects
-from dapr_shared.resources.model import Configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dapr_shared.resources.model import Configuration
 
 
 def load_configuration(paths: Sequence[str]) -> Configuration | None:
@@ -43,7 +46,7 @@ def metrics_options(configuration: Configuration | None) -> MetricsOptions:
     metrics = configuration.metrics
     buckets = tuple(float(bucket) for bucket in metrics.latency_distribution_buckets)
     return MetricsOptions(
-        **({"latency_buckets": buckets} if buckets else {}),
+        latency_buckets=buckets or LATENCY_BUCKETS,
         increased_cardinality=metrics.increased_cardinality and "metrics" in configuration.spec,
         exclude_verbs=metrics.exclude_verbs,
         record_error_codes=metrics.record_error_codes,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ from dapr_shared.runtime.sources import Sources
 from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+
     from dapr_shared.observability.events import Events
     from dapr_shared.observability.logs import Logs
     from dapr_shared.resources.model import Configuration
@@ -66,7 +67,7 @@ class Instance:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Start; close at the end. Raises one of `reload.WRONG_RESOURCES` or `PortTakenError`; then nothing is open."""
         started = perf_counter()
         parts = self.parts
@@ -135,11 +136,11 @@ class Instance:
         return Response(200, [(b"content-type", _METRICS_TYPE)], body)
 
     def _hot_reload(self) -> bool:
-        features = self._configuration.features if self._configuration else {}
+        features = self._configuration.features if self._configuration else dict[str, bool]()
         return bool(self._sources.paths) and features.get("HotReload", True)
 
-    def _background(self, stack: AsyncExitStack, work: object, name: str) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _background(self, stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
 
         def done(ended: asyncio.Future[None]) -> None:
             if ended.cancelled():

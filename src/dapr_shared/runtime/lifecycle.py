@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dapr_shared
@@ -24,7 +23,7 @@ from dapr_shared.runtime.reload import WRONG_RESOURCES
 from dapr_shared.runtime.settings import Settings, SettingsError, check
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from dapr_shared.resources.model import Configuration
 
@@ -48,7 +47,7 @@ def run(settings: Settings, *, command: str, embedded: bool, without_effect: Seq
             )
         )
     except (SettingsError, OSError, ValueError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{command}: {error}\n")
         return 1
     with logs:
         logs.capture_standard_logging()

@@ -7,7 +7,6 @@ instance.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.server import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events

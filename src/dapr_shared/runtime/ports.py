@@ -6,7 +6,6 @@ Assembly of the front doors. Reads /proc on Linux; elsewhere it knows only that 
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 _LISTEN = "0A"
@@ -36,7 +35,7 @@ def holder_of(port: int) -> str | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             for descriptor in (process / "fd").iterdir():
-                target = os.readlink(descriptor)
+                target = str(descriptor.readlink())
                 if target.startswith("socket:[") and target[8:-1] in inodes:
                     name = (process / "comm").read_text().strip()
                     return f"{name} (process {process.name})"

@@ -46,9 +46,7 @@ WRONG_RESOURCES = (
 class Reloader:
     """Knows the resources in force and how to get to others."""
 
-    def __init__(
-        self, parts: Parts, sources: Sources, configuration: Configuration | None, events: Events
-    ) -> None:
+    def __init__(self, parts: Parts, sources: Sources, configuration: Configuration | None, events: Events) -> None:
         self._parts = parts
         self._sources = sources
         self._configuration = configuration

@@ -5,7 +5,6 @@ Assembly: joins the decisions of `security/` to the questions that pipeline and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ from dapr_shared.security.api_access import ApiAccess
 from dapr_shared.security.secrets import ProtectedSecrets, SecretRules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import Caller, RegisteredApp
 
@@ -100,10 +101,13 @@ class SecretPolicyOfRules:
         self._rules = rules
 
     def allowed(self, caller: Caller, store: str, name: str) -> bool:
+        """Whether the caller's scopes open a secret."""
         return self._rules.secret_allowed(caller, store, name)
 
     def name_protected(self, names: Iterable[str]) -> bool:
+        """Whether one of these names is a token of some app."""
         return self._rules.protected.name_protected(names)
 
     def value_protected(self, values: Iterable[str]) -> bool:
+        """Whether one of these values is a token of some app."""
         return self._rules.protected.value_protected(values)

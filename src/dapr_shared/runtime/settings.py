@@ -16,6 +16,10 @@ MIB = 1024 * 1024
 KIB = 1024
 
 
+PROTOCOLS = ("http", "https", "h2c", "grpc", "grpcs")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
 class FlagKind(Enum):
     """How the text of a flag is read (reference daprd-flags §1)."""
 
@@ -81,9 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dapr_internal_grpc_listen_address: Annotated[
         str, Flag("Address to listen on for other instances.", effect=False)
     ] = ""
-    dapr_listen_addresses: Annotated[
-        tuple[str, ...], Flag("Addresses of the HTTP and gRPC API; empty: all.", _L)
-    ] = ()
+    dapr_listen_addresses: Annotated[tuple[str, ...], Flag("Addresses of the HTTP and gRPC API; empty: all.", _L)] = ()
     dapr_public_port: Annotated[int, Flag("Port that serves health (and metadata in single-app mode).", _P)] = 0
     dapr_public_listen_address: Annotated[str, Flag("Address of the public port; empty: all.")] = ""
     unix_domain_socket: Annotated[
@@ -184,43 +186,53 @@ def check(settings: Settings) -> Settings:
         raise SettingsError(
             "--mode=kubernetes is not available in this version: use --mode=standalone with --apps and --resources-path"
         )
-    changes: dict[str, Any] = {}
-    protocol = settings.app_protocol.lower()
-    if protocol not in ("http", "https", "h2c", "grpc", "grpcs"):
-        raise SettingsError(
-            f"--app-protocol {settings.app_protocol!r} is not one of http, https, h2c, grpc, grpcs"
-        )
-    if settings.app_ssl and protocol in ("http", "grpc"):
-        protocol += "s"
-    changes["app_protocol"] = protocol
-    if settings.app_port and settings.app_port in (settings.dapr_http_port, settings.dapr_grpc_port):
-        raise SettingsError(
-            f"--app-port {settings.app_port} is also the port of this instance's own API; choose another port for one"
-        )
-    if settings.app_health_probe_interval <= 0:
-        changes["app_health_probe_interval"] = 5
-    if settings.app_health_probe_timeout <= 0:
-        changes["app_health_probe_timeout"] = 500
-    if settings.app_health_threshold < 1:
-        changes["app_health_threshold"] = 3
-    interval = changes.get("app_health_probe_interval", settings.app_health_probe_interval)
-    if changes.get("app_health_probe_timeout", settings.app_health_probe_timeout) > interval * 1000:
-        raise SettingsError("--app-health-probe-timeout is longer than --app-health-probe-interval")
-    if settings.dapr_graceful_shutdown_seconds < 0:
-        changes["dapr_graceful_shutdown_seconds"] = 5
-    if settings.components_path and not settings.resources_path:
-        changes["resources_path"] = (settings.components_path,)
-    if settings.dapr_http_max_request_size >= 0 and settings.max_body_size == Settings().max_body_size:
-        changes["max_body_size"] = settings.dapr_http_max_request_size * MIB
-    if settings.dapr_http_read_buffer_size >= 0 and settings.read_buffer_size == Settings().read_buffer_size:
-        changes["read_buffer_size"] = settings.dapr_http_read_buffer_size * KIB
-    if settings.log_level.lower() not in ("debug", "info", "warn", "error", "fatal"):
-        raise SettingsError(f"--log-level {settings.log_level!r} is not one of debug, info, warn, error, fatal")
-    wrong = [name for name in settings.disable_init_endpoints if name not in ("config", "subscribe")]
-    if wrong:
-        raise SettingsError(f"--disable-init-endpoints {wrong[0]!r} is not one of config, subscribe")
     if settings.app_id and settings.apps:
         raise SettingsError(
             "--app-id and --apps exclude each other: --app-id starts an instance for one app, --apps one for many"
         )
+    if settings.log_level.lower() not in LOG_LEVELS:
+        raise SettingsError(f"--log-level {settings.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
+    wrong = [name for name in settings.disable_init_endpoints if name not in ("config", "subscribe")]
+    if wrong:
+        raise SettingsError(f"--disable-init-endpoints {wrong[0]!r} is not one of config, subscribe")
+    return _with_old_names(_with_health_defaults(_with_protocol(settings)))
+
+
+def _with_protocol(settings: Settings) -> Settings:
+    protocol = settings.app_protocol.lower()
+    if protocol not in PROTOCOLS:
+        raise SettingsError(f"--app-protocol {settings.app_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+    if settings.app_ssl and protocol in ("http", "grpc"):
+        protocol += "s"
+    if settings.app_port and settings.app_port in (settings.dapr_http_port, settings.dapr_grpc_port):
+        raise SettingsError(
+            f"--app-port {settings.app_port} is also the port of this instance's own API; choose another port for one"
+        )
+    return msgspec.structs.replace(settings, app_protocol=protocol)
+
+
+def _with_health_defaults(settings: Settings) -> Settings:
+    interval = settings.app_health_probe_interval if settings.app_health_probe_interval > 0 else 5
+    timeout = settings.app_health_probe_timeout if settings.app_health_probe_timeout > 0 else 500
+    if timeout > interval * 1000:
+        raise SettingsError("--app-health-probe-timeout is longer than --app-health-probe-interval")
+    grace = settings.dapr_graceful_shutdown_seconds
+    return msgspec.structs.replace(
+        settings,
+        app_health_probe_interval=interval,
+        app_health_probe_timeout=timeout,
+        app_health_threshold=settings.app_health_threshold if settings.app_health_threshold >= 1 else 3,
+        dapr_graceful_shutdown_seconds=grace if grace >= 0 else 5,
+    )
+
+
+def _with_old_names(settings: Settings) -> Settings:
+    """Deprecated flags count where the new one was not given."""
+    changes: dict[str, Any] = {}
+    if settings.components_path and not settings.resources_path:
+        changes["resources_path"] = (settings.components_path,)
+    if settings.dapr_http_max_request_size >= 0 and settings.max_body_size == 4 * MIB:
+        changes["max_body_size"] = settings.dapr_http_max_request_size * MIB
+    if settings.dapr_http_read_buffer_size >= 0 and settings.read_buffer_size == 4 * KIB:
+        changes["read_buffer_size"] = settings.dapr_http_read_buffer_size * KIB
     return msgspec.structs.replace(settings, **changes)

@@ -110,9 +110,7 @@ class Sources:
         if self.multi_app:
             return None
         app = self.single_app()
-        return RegisteredApp(
-            AppRef(app.app_id, app.namespace), app, configuration, given_namespace=self._namespace
-        )
+        return RegisteredApp(AppRef(app.app_id, app.namespace), app, configuration, given_namespace=self._namespace)
 
 
 _KINDS_OF_ONE_APP = frozenset(

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from dapr_shared.channel.base import ChannelConfigurationError
@@ -23,6 +22,7 @@ from dapr_shared.runtime.apps import AppsError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Mapping, Sequence
 
     from dapr_shared.channel.external import ExternalConnections
     from dapr_shared.core.ids import AppRef
@@ -41,9 +41,7 @@ class _Endpoint:
 class ExternalTargets:
     """Answers for `blocks.invoke`."""
 
-    def __init__(
-        self, connections: ExternalConnections, *, multi_app: bool, allowed_hosts: Sequence[str]
-    ) -> None:
+    def __init__(self, connections: ExternalConnections, *, multi_app: bool, allowed_hosts: Sequence[str]) -> None:
         self._connections = connections
         self._multi_app = multi_app
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
@@ -88,9 +86,7 @@ class ExternalTargets:
 
     async def _target(self, resource: HTTPEndpoint, reader: Callable[[str], ReadSecret]) -> HttpTarget:
         secret = reader(resource.namespace)
-        headers = await resolve(
-            resource.headers, env=os.environ, secret=secret, secret_store=resource.secret_store
-        )
+        headers = await resolve(resource.headers, env=os.environ, secret=secret, secret_store=resource.secret_store)
         context: ssl.SSLContext | None = None
         if resource.client_tls:
             pem = [
@@ -133,8 +129,8 @@ def _in_scope(resource: HTTPEndpoint, app_id: str) -> bool:
 def _tls_item(name: str, raw: Any) -> MetadataItem:
     if not isinstance(raw, dict):
         return MetadataItem(name=name, value="")
-    given: dict[str, Any] = raw  # pyright: ignore[reportUnknownVariableType] - data of a resource
-    reference = given.get("secretKeyRef") or {}
+    given = cast("dict[str, Any]", raw)
+    reference = cast("dict[str, Any]", given.get("secretKeyRef") or {})
     if reference:
         ref = SecretKeyRef(name=str(reference.get("name", "")), key=str(reference.get("key", "")))
         return MetadataItem(name=name, value=given.get("value"), secret_key_ref=ref)

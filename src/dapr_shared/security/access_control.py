@@ -6,17 +6,20 @@ policy counts between two apps of one instance as well as between instances.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from dapr_shared.core import errors
-from dapr_shared.core.errors import DaprError
-from dapr_shared.core.ids import AppRef
-from dapr_shared.resources.model import Configuration
 from dapr_shared.security.errors import SecurityConfigurationError
 from dapr_shared.security.operations import Operations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dapr_shared.core.errors import DaprError
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.resources.model import Configuration
 
 DEFAULT_TRUST_DOMAIN = "public"
 
@@ -30,6 +33,8 @@ class Decision(NamedTuple):
     The metrics `runtime_acl_<policy>_policy_action_<allowed|blocked>_total` have it in their names."""
 
 
+_NO_VERB = frozenset({"", "NONE"})
+"""A call that is none of HTTP; Dapr writes `NONE`. No verb of a policy is for it, not even `*`."""
 _DOT_SEGMENTS = frozenset({".", ".."})
 _UNRESTRICTED = Decision(allowed=True, policy=None)
 _BY_APP = {action: Decision(action, "app") for action in (True, False)}
@@ -74,7 +79,7 @@ class AccessPolicy:
 
         `caller` is `None` where nothing proves it. `operation` is the method as it will be sent to the app,
         percent-decoded and normalised, or `/package.Service/Method`; a path that still has `.` or `..` in it is
-        refused. `verb` is the HTTP verb, empty for gRPC. An app may always call itself.
+        refused. `verb` is the HTTP verb, empty or `NONE` for gRPC. An app may always call itself.
         """
         if not self._restricted or (caller == self.callee and trust_domain == self.trust_domain):
             return _UNRESTRICTED
@@ -99,8 +104,11 @@ class AccessPolicy:
 
     @staticmethod
     def _action(verbs: Mapping[str, bool], verb: str, default: bool | None) -> bool | None:  # noqa: FBT001 the action
-        action = verbs.get(verb.upper()) if verb else None
-        if action is None and verb:
+        verb = verb.upper()
+        if verb in _NO_VERB:
+            return default
+        action = verbs.get(verb)
+        if action is None:
             action = verbs.get("*")
         return default if action is None else action
 

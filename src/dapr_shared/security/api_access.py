@@ -6,12 +6,17 @@ missing route over HTTP, `Unimplemented` over gRPC) is theirs.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dapr_shared.resources.model import ApiRule, Configuration
 from dapr_shared.security.errors import SecurityConfigurationError
 
+if TYPE_CHECKING:
+    from dapr_shared.resources.model import ApiRule, Configuration
+
 Protocol = Literal["http", "grpc"]
+
+_PATH_VERSIONS = {"v1": "v1.0", "v1alpha1": "v1.0-alpha1", "v1alpha2": "v1.0-alpha2", "v1beta1": "v1.0-beta1"}
+"""How a group's version is written in paths."""
 
 
 class ApiAccess:
@@ -38,15 +43,19 @@ class ApiAccess:
         """Whether an HTTP API may be called.
 
         `name` and `version` are those of its group, such as `state` and `v1`. `route` is the route's pattern with the
-        version in front, such as `v1.0/state/{storeName}`: rules of the older form name a beginning of it.
+        version as in paths, such as `v1.0/state/{storeName}`: rules of the older form name a beginning of it. Without
+        `route`, such a rule about a part of the API's routes denies all of them and allows none.
         """
         if self.http_unrestricted or name == "healthz":
             return True
         lists = self._http
         key = f"{version}/{name}"
-        if key in lists.denied or route.startswith(lists.denied_routes):
+        path = route or f"{_PATH_VERSIONS.get(version, version)}/{name}"
+        if key in lists.denied or path.startswith(lists.denied_routes):
             return False
-        return not lists.allowed or key in lists.allowed or route.startswith(lists.allowed_routes)
+        if not route and any(rule.startswith(f"{path}/") for rule in lists.denied_routes):
+            return False
+        return not lists.allowed or key in lists.allowed or path.startswith(lists.allowed_routes)
 
     def grpc(self, name: str, version: str) -> bool:
         """Whether a gRPC API may be called; `name` and `version` of its group, such as `state` and `v1alpha1`.

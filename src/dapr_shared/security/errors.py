@@ -6,7 +6,10 @@ no effect, or another one than its text says, is an error there instead of a hol
 
 from __future__ import annotations
 
-from dapr_shared.resources.origin import Origin
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dapr_shared.resources.origin import Origin
 
 
 class SecurityConfigurationError(Exception):

@@ -5,11 +5,15 @@ Step 3 of the request road. The limit holds for one instance (design §5.12: lim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
-from dapr_shared.core.ids import AppRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dapr_shared.core.ids import AppRef
 
 
 class CallLimits:

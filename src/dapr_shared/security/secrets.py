@@ -7,12 +7,16 @@ the name (`SecretRules`), and neither the name nor the value belongs to a token 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from dapr_shared.resources.model import App, Configuration, MetadataItem, SecretScope, TokenSource
-from dapr_shared.resources.origin import Origin
 from dapr_shared.security.errors import SecurityConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dapr_shared.resources.origin import Origin
 
 KUBERNETES_STORE = "kubernetes"
 """The store that Dapr registers by itself in Kubernetes. It reads every secret of the namespace, so that it is closed

@@ -128,12 +128,12 @@ async def test_a_refused_connection_says_so(call):
 
 async def test_an_app_that_hangs_is_a_timeout(call):
     """No answer in time: AppTimeoutError, and the connection still serves other calls."""
-    app = H2cApp(silent=True, body=b"")
+    app = H2cApp(204, silent=True, body=b"")
     async with raw_server(app) as port, channel(port) as orders:
         with pytest.raises(AppTimeoutError, match=r"within 0.1 s"):
             await orders.invoke(call(), timeout=0.1)
         app.silent = False
-        assert (await orders.invoke(call(), timeout=5)).status == 200
+        assert (await orders.invoke(call(), timeout=5)).status == 204
 
 
 @pytest.mark.parametrize("how", ["reset", "http/1.1", "closed"])
@@ -157,7 +157,7 @@ async def test_an_app_that_restarts_on_its_port_is_called_again(call):
     port = free_port()
     async with channel(port) as orders:
         for status in (200, 201):
-            async with raw_server(H2cApp(status=status, body=b""), port=port):
+            async with raw_server(H2cApp(status, [("content-length", "0")], b""), port=port):
                 assert (await orders.invoke(call(), timeout=5)).status == status
             with pytest.raises(ChannelError):
                 await orders.invoke(call(), timeout=5)

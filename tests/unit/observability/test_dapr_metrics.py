@@ -169,7 +169,7 @@ def test_components_and_probes() -> None:
     metrics.secret_operation("shop", "vault", "default", "get", success=False).record(1)
     metrics.http_health_probe("shop", 503).record(1)
     metrics.grpc_health_probe("shop", GrpcCode.UNAVAILABLE).record(1)
-    metrics.http_call("shop", "POST", "InvokeService/shop", 201).record(1, 2, 3)
+    metrics.http_call("shop", "", "InvokeService/shop", 201).record(1, 2, 3)
     common = 'app_id="shop",component="cart",namespace="default",operation="get",success="true"'
     assert lines(metrics, "dapr_component_state_count") == [f"dapr_component_state_count{{{common}}} 1"]
     assert len(lines(metrics, "dapr_component_secret")) == 3
@@ -178,6 +178,9 @@ def test_components_and_probes() -> None:
     ]
     assert lines(metrics, "dapr_grpc_io_healthprobes_completed") == [
         'dapr_grpc_io_healthprobes_completed_count{app_id="shop",grpc_client_status="Unavailable"} 1'
+    ]
+    assert lines(metrics, "dapr_http_client_completed_count") == [
+        'dapr_http_client_completed_count{app_id="shop",path="InvokeService/shop",status="201"} 1'
     ]
     assert lines(metrics, "dapr_http_client_received_bytes_sum") == [
         'dapr_http_client_received_bytes_sum{app_id="shop"} 2'

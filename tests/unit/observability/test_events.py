@@ -91,6 +91,37 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'app_changes_total{change="changed"} 1',
     ),
     (
+        "app_reachable_changed",
+        lambda e: e.app_reachable_changed(SHOP, reachable=True),
+        "[info   ] dapr.runtime.apps: app is reachable app_id=shop namespace=prod",
+        'app_reachable{app_id="shop"} 1',
+    ),
+    (
+        "deliveries_stopped",
+        lambda e: e.deliveries_stopped(SHOP),
+        "[info   ] dapr.runtime.apps: deliveries stopped by the shutdown API app_id=shop namespace=prod",
+        'app_changes_total{change="deliveries_stopped"} 1',
+    ),
+    (
+        "listener_failed",
+        lambda e: e.listener_failed("[::1]:3500: not there"),
+        '[warning] dapr.runtime: listener not opened problem="[::1]:3500: not there"',
+        "listener_failures_total 1",
+    ),
+    (
+        "component_warning",
+        lambda e: e.component_warning("cart", "state.sqlite/v1", "prod", "unknown name"),
+        ("[warning] dapr.runtime.components: component warning component=cart component_type=state.sqlite/v1 "
+        'namespace=prod problem="unknown name"'),
+        'component_warnings_total{component="cart"} 1',
+    ),
+    (
+        "resource_notice",
+        lambda e: e.resource_notice("a.yaml: ignored"),
+        '[warning] dapr.runtime.resources: resource notice notice="a.yaml: ignored"',
+        "resource_notices_total 1",
+    ),
+    (
         "app_removed",
         lambda e: e.app_removed(SHOP),
         "[info   ] dapr.runtime.apps: app removed app_id=shop namespace=prod",

@@ -143,13 +143,17 @@ def test_a_value_cannot_forge_a_line(forged: str, *, as_json: bool) -> None:
         assert one_line(evil) == json.loads(text)["msg"]
 
 
+def fail_with(message: str) -> None:
+    raise ValueError(message)
+
+
 def test_a_traceback_cannot_forge_a_line() -> None:
     """Each line of a traceback begins with a bar, those that its message makes up among them; no local variables."""
 
     def fail(logs: Logs) -> None:
         api_token = "the-" + "token"
         try:
-            int(f"bad\n{TIME} [error  ] forged\x1b[0m\npassword=hunter2 {len(api_token)}")
+            fail_with(f"bad\n{TIME} [error  ] forged\x1b[0m password=hunter2 {len(api_token)}")
         except ValueError:
             logs.logger("s").exception("failed")
 
@@ -209,6 +213,7 @@ def test_names_that_only_sound_secret(name: str) -> None:
         ("postgres://:hunter2@host/db?x=1", "postgres://:***@host/db?x=1"),
         ("dsn host=x password=hunter2 port=1", "dsn host=x password=*** port=1"),
         ("{'password': 'hunter2', 'a': 1}", "{'password': '***', 'a': 1}"),
+        (r"'a\npassword=hunter2'", r"'a\npassword=***'"),
         ('{"token":"hunter2"}', '{"token":"***"}'),
         ("sent Authorization: Bearer hunter2hunter2", "sent Authorization: *** ***"),
         ("dapr-api-token: hunter2", "dapr-api-token: ***"),

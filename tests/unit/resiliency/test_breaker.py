@@ -37,7 +37,7 @@ def test_it_opens_after_more_than_five_failures_in_a_row(clock):
     assert breaker.state is CLOSED
     fail(breaker)
     assert breaker.state is OPEN
-    with pytest.raises(CircuitOpenError, match="^circuit breaker is open$"):
+    with pytest.raises(CircuitOpenError, match=r"^circuit breaker is open$"):
         breaker.enter()
 
 
@@ -56,7 +56,7 @@ def test_half_open_lets_one_call_through_and_its_success_closes(clock):
     breaker = opened(clock)
     clock.advance(61)
     generation = breaker.enter()
-    with pytest.raises(TooManyRequestsError, match="^too many requests$"):
+    with pytest.raises(TooManyRequestsError, match=r"^too many requests$"):
         breaker.enter()
     breaker.leave(generation, success=True)
     assert breaker.state is CLOSED
@@ -144,7 +144,9 @@ def test_a_trip_expression_sees_daprs_counters(clock):
     }
 
 
-@pytest.mark.parametrize("trip", [lambda counters: 1 / 0, lambda counters: counters["unknown"], lambda counters: "true", lambda counters: 1])
+@pytest.mark.parametrize(
+    "trip", [lambda counters: 1 / 0, lambda counters: counters["unknown"], lambda counters: "true", lambda counters: 1]
+)
 def test_an_expression_that_fails_or_is_no_boolean_does_not_trip(clock, trip):
     """An error in an expression is no reason to leave a target alone."""
     breaker = CircuitBreaker("b", CircuitBreakerPolicy(trip=trip), clock=clock)

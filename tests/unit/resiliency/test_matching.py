@@ -12,7 +12,12 @@ def test_without_lists_every_status_is_worth_a_retry():
 def test_a_list_restricts_its_own_protocol():
     """Statuses not listed are not tried again; the other protocol is untouched."""
     matching = StatusMatching.parse("429,500-503", "")
-    assert [status for status in (428, 429, 430, 499, 500, 502, 503, 504) if matching.worth_retry(status)] == [429, 500, 502, 503]
+    assert [status for status in (428, 429, 430, 499, 500, 502, 503, 504) if matching.worth_retry(status)] == [
+        429,
+        500,
+        502,
+        503,
+    ]
     assert matching.worth_retry(14)
     matching = StatusMatching.parse("", "1-3,,14")
     assert [code for code in range(17) if matching.worth_retry(code)] == [1, 2, 3, 14]

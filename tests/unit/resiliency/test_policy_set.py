@@ -83,7 +83,8 @@ def test_a_target_without_policies_has_none():
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"), [("5s", 5), ("500", 0.5), (500, 0.5), ("1m30s", 90), ("250ms", 0.25), ("0", 0), (" 7 ", 0.007)]
+    ("written", "seconds"),
+    [("5s", 5), ("500", 0.5), (500, 0.5), ("1m30s", 90), ("250ms", 0.25), ("0", 0), (" 7 ", 0.007)],
 )
 def test_a_bare_number_means_milliseconds(written, seconds):
     """Durations are Go's, or whole milliseconds."""
@@ -116,7 +117,9 @@ def test_default_policies_go_from_the_most_specific_name_to_the_least():
     ]
     for index in range(len(names)):
         defined = {name: {"maxRetries": number} for number, name in enumerate(names) if number >= index}
-        policies = policy_set({"retries": defined, "timeouts": {"DefaultTimeoutPolicy": "1s", "DefaultAppTimeoutPolicy": "2s"}})
+        policies = policy_set(
+            {"retries": defined, "timeouts": {"DefaultTimeoutPolicy": "1s", "DefaultAppTimeoutPolicy": "2s"}}
+        )
         inbound = policies.component_inbound("p", ComponentKind.PUBSUB)
         assert inbound.retry is not None
         assert (inbound.retry.max_retries, inbound.timeout) == (index, 1.0)
@@ -160,7 +163,9 @@ def test_a_component_has_one_breaker_for_both_directions():
     """Failing deliveries and failing calls of one component open the same breaker."""
     cb = {"circuitBreaker": "cb"}
     policies = policy_set({"circuitBreakers": {"cb": {}}}, {"components": {"c": {"inbound": cb, "outbound": cb}}})
-    inbound, outbound = (find("c", ComponentKind.PUBSUB) for find in (policies.component_inbound, policies.component_outbound))
+    inbound, outbound = (
+        find("c", ComponentKind.PUBSUB) for find in (policies.component_inbound, policies.component_outbound)
+    )
     assert inbound.breaker is not None
     assert inbound.breaker is outbound.breaker
 
@@ -215,8 +220,10 @@ def test_a_trip_expression_needs_a_compiler():
     """Without one an expression is an error, with one it decides."""
     raw = {"circuitBreakers": {"DefaultAppCircuitBreakerPolicy": {"trip": "totalFailures > 1"}}}
     assert problems(raw) == [
-        "policies.circuitBreakers.DefaultAppCircuitBreakerPolicy: trip: expressions are not available; "
-        "leave it out for the default, consecutiveFailures > 5"
+        (
+            "policies.circuitBreakers.DefaultAppCircuitBreakerPolicy: trip: expressions are not available; "
+            "leave it out for the default, consecutiveFailures > 5"
+        )
     ]
 
     def refuse(expression):
@@ -254,17 +261,23 @@ def test_every_mistake_is_reported_with_its_place():
             "components": {"c": {"inbound": {"retry": "r"}}, "d": 5},
         },
     ) == [
-        "policies.timeouts.a: '5 seconds' is not a duration: write it like 30s, 1m30s or 500ms; "
-        "a whole number means milliseconds",
+        (
+            "policies.timeouts.a: '5 seconds' is not a duration: write it like 30s, 1m30s or 500ms; "
+            "a whole number means milliseconds"
+        ),
         "policies.timeouts.b: a duration cannot be negative, found '-1s'",
         "policies.timeouts.c: Expected `int | str`, got `float`",
         "policies.retries.a: policy: expected constant or exponential, found 'linear'",
         "policies.retries.b.maxRetries: Expected `int`, got `str`",
-        "policies.retries.c: matching: '5xx' is not a HTTP status or a range of them, such as 100-599",
-        "policies.retries.d: duration: 'soon' is not a duration: write it like 30s, 1m30s or 500ms; "
-        "a whole number means milliseconds",
-        "policies.retries.e: maxInterval: '99999999999999999999' is not a duration: write it like 30s, 1m30s or 500ms; "
-        "a whole number means milliseconds",
+        "policies.retries.c: matching: '5xx' is not an HTTP status or a range of them, such as 100-599",
+        (
+            "policies.retries.d: duration: 'soon' is not a duration: write it like 30s, 1m30s or 500ms; "
+            "a whole number means milliseconds"
+        ),
+        (
+            "policies.retries.e: maxInterval: '99999999999999999999' is not a duration: write it like 30s, 1m30s or 500ms; "
+            "a whole number means milliseconds"
+        ),
         "policies.circuitBreakers.a.maxRequests: Expected `int` >= 0",
         "policies.circuitBreakers.b: Expected `object`, got `array`",
         "targets.actors.y: circuitBreakerScope: a circuit breaker needs it: type, id or both",

@@ -22,7 +22,13 @@ def access(spec, *, http=True):
 
 
 def for_caller(*operations, default=None, overall=None, http=True, **fields):
-    policy = {"appId": "caller", "trustDomain": "public", "namespace": "default", "operations": list(operations), **fields}
+    policy = {
+        "appId": "caller",
+        "trustDomain": "public",
+        "namespace": "default",
+        "operations": list(operations),
+        **fields,
+    }
     if default:
         policy["defaultAction"] = default
     spec = {"policies": [policy]}
@@ -35,7 +41,9 @@ def operation(name, action, *verbs):
     return {"name": name, "httpVerb": list(verbs), "action": action}
 
 
-@pytest.mark.parametrize("spec", [None, {}, {"trustDomain": "td"}, {"policies": []}, {"policies": None, "defaultAction": ""}])
+@pytest.mark.parametrize(
+    "spec", [None, {}, {"trustDomain": "td"}, {"policies": []}, {"policies": None, "defaultAction": ""}]
+)
 def test_without_rules_every_call_is_allowed_and_no_rule_is_counted(spec):
     """No access control, or one that says nothing, restricts nothing."""
     assert access(spec).decide(CALLER, "public", "orders", "GET") == UNRESTRICTED
@@ -50,7 +58,9 @@ def test_the_trust_domain_of_an_app_is_public_unless_its_configuration_says_so()
     assert access({"trustDomain": "shop"}).trust_domain == "shop"
 
 
-@pytest.mark.parametrize(("action", "decision"), [("allow", BY_DEFAULT), ("deny", BY_DEFAULT_DENIED), ("Deny", BY_DEFAULT_DENIED)])
+@pytest.mark.parametrize(
+    ("action", "decision"), [("allow", BY_DEFAULT), ("deny", BY_DEFAULT_DENIED), ("Deny", BY_DEFAULT_DENIED)]
+)
 def test_the_global_default_holds_for_callers_without_a_policy(action, decision):
     """Without a policy for the caller, or without a proved caller, the global default decides."""
     policy = access({"defaultAction": action})
@@ -94,6 +104,7 @@ def test_a_policy_is_for_exactly_one_app_namespace_and_trust_domain(caller, trus
         ("any/secret", "GET", BY_APP),
         ("unlisted", "GET", BY_APP_DENIED),
         ("orders", "", BY_APP_DENIED),
+        ("any/thing", "NONE", BY_APP_DENIED),
     ],
 )
 def test_the_operation_decides_by_verb_then_star_then_the_policys_default(method, verb, decision):

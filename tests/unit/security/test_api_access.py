@@ -63,9 +63,23 @@ def test_rules_of_the_older_form_name_the_beginning_of_a_route():
     assert access(allowed=(rule("state", "v1.0"),)).http("state", "v1", route)
     assert not access(allowed=(rule("state", "v1.0"),)).http("publish", "v1", "v1.0/publish/{pubsubname}/*")
     assert not access(denied=(rule("state", "v1.0"),)).http("state", "v1", route)
-    assert not access(denied=(rule("state/{storeName}/bulk", "v1.0"),)).http("state", "v1", "v1.0/state/{storeName}/bulk")
+    assert not access(denied=(rule("state/{storeName}/bulk", "v1.0"),)).http(
+        "state", "v1", "v1.0/state/{storeName}/bulk"
+    )
     assert access(denied=(rule("state/{storeName}/bulk", "v1.0"),)).http("state", "v1", route)
     assert access(denied=(rule("state"),)).http("invoke", "v1", "v1.0/invoke/*")
+
+
+def test_rules_of_the_older_form_close_rather_than_open_where_the_route_is_not_known():
+    """A caller that names no route gets the whole API or nothing."""
+    assert access(allowed=(rule("state", "v1.0"),)).http("state", "v1")
+    assert not access(denied=(rule("state", "v1.0"),)).http("state", "v1")
+    assert not access(denied=(rule("state", "v1.0-alpha1"),)).http("state", "v1alpha1")
+    assert access(denied=(rule("state", "v1.0-alpha1"),)).http("state", "v1")
+    part = rule("state/{storeName}/bulk", "v1.0")
+    assert not access(denied=(part,)).http("state", "v1")
+    assert not access(allowed=(part,)).http("state", "v1")
+    assert access(denied=(part,)).http("publish", "v1")
 
 
 def test_a_grpc_list_of_unknown_names_allows_nothing():

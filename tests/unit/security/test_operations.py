@@ -74,7 +74,7 @@ def test_a_star_in_a_callers_path_is_a_plain_character():
 
 
 def test_case_counts_where_it_is_not_folded():
-    """gRPC names differ by case, HTTP paths do not."""
+    """Names of gRPC methods differ by case, HTTP paths do not."""
     made = operations("/pkg.Service/Method", fold_case=False)
     assert found(made, "/pkg.Service/Method") == [0]
     assert found(made, "/pkg.service/method") is None
@@ -94,7 +94,7 @@ def test_entries_for_the_same_operation_are_one_and_the_first_word_for_a_verb_st
 @pytest.mark.parametrize("name", ["/a/**/b", "/**/b", "/a/../b", "./a"])
 def test_an_operation_that_could_not_match_is_an_error(name):
     """A rule that no call can ever meet is refused when it is added."""
-    with pytest.raises(ValueError, match="rest of a path|do not occur"):
+    with pytest.raises(ValueError, match=r"rest of a path|do not occur"):
         operations(name)
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tests.support.grpc_calls import Desk
 
 from dapr_shared.wire.grpc.engines import engine
+from tests.support.grpc_calls import Desk
 
 
 @pytest.fixture(params=["aio", "native"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from dapr_shared.core.errors import GrpcCode
+from dapr_shared.wire.grpc.client import ClientOptions
+from dapr_shared.wire.grpc.interface import GrpcError, Kind, Method, ServerOptions
 from tests.support.grpc_calls import (
     ALL_KINDS,
     CHAT,
@@ -18,10 +22,6 @@ from tests.support.grpc_calls import (
     until,
     values,
 )
-
-from dapr_shared.core.errors import GrpcCode
-from dapr_shared.wire.grpc.client import ClientOptions
-from dapr_shared.wire.grpc.interface import GrpcError, Kind, Method, ServerOptions
 
 
 async def test_unary(desk) -> None:
@@ -177,14 +177,9 @@ async def test_an_error_after_messages(desk) -> None:
         raise GrpcError(GrpcCode.DATA_LOSS, "broken", trailers=[("t", "2")])
 
     client = await desk.pair(Method(COUNT, Kind.SERVER_STREAM, handler))
-    received = []
-
-    async def read():
-        async for message in client.stream(COUNT, stream_of([b""])).messages():
-            received.append(message)
-
-    error = await fail(read())
-    assert received == [b"1", b"2"]
+    answers = client.stream(COUNT, stream_of([b""])).messages()
+    assert [await anext(answers), await anext(answers)] == [b"1", b"2"]
+    error = await fail(anext(answers))
     assert error.code is GrpcCode.DATA_LOSS
     assert error.initial == (("h", "1"),)
     assert error.trailers == (("t", "2"),)
@@ -320,7 +315,7 @@ async def test_the_deadline_is_visible(desk) -> None:
     client = await desk.pair(Method(ECHO, Kind.UNARY, handler), Method(JOIN, Kind.UNARY, handler))
     await client.unary(ECHO, b"", timeout=30)
     await client.unary(ECHO, b"")
-    assert 25 < seen[0] <= 30
+    assert 25 < seen[0] <= 31  # gRPC rounds it up on the wire
     assert seen[1] is None
 
 
@@ -450,13 +445,14 @@ async def test_the_listener_is_evidence(desk) -> None:
     assert seen == [{"app": "orders"}] * 2
 
 
-async def test_many_calls_at_once(desk) -> None:
-    """Two hundred calls in flight on one connection all get their own answer."""
+@pytest.mark.parametrize("method", [ECHO, CHAT])
+async def test_a_burst_of_calls(desk, method) -> None:
+    """Of 3,000 calls started at once over two connections none is refused, and each gets its own answer.
 
-    async def handler(call, data):
-        await asyncio.sleep(0)
-        return data
-
-    client = await desk.pair(Method(ECHO, Kind.UNARY, handler))
-    answers = await asyncio.gather(*(client.unary(ECHO, b"%d" % number) for number in range(200)))
-    assert [answer.data for answer in answers] == [b"%d" % number for number in range(200)]
+    gRPC's own defaults fail about half of them, once more than 1,000 wait for Python.
+    """
+    server = await desk.serve(ALL_KINDS)
+    clients = [desk.client(server), desk.client(server)]
+    calls = (clients[number % 2].unary(method, b"%d" % number) for number in range(3000))
+    answers = await asyncio.gather(*calls)
+    assert [answer.data for answer in answers] == [b"%d" % number for number in range(3000)]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import stat
 import sys
-from pathlib import Path
 
 import pytest
-from tests.support.grpc_calls import ALL_KINDS, CHAT, ECHO, collect, fail, open_ended, refuse_unknown, stream_of, until
 
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.engines import engine
 from dapr_shared.wire.grpc.interface import Kind, Method, ServerOptions
 from dapr_shared.wire.grpc.native import MissingEngineError
+from tests.support.grpc_calls import ALL_KINDS, CHAT, ECHO, collect, fail, open_ended, refuse_unknown, stream_of, until
 
 
 def test_the_factory_names_its_choices(engine_name) -> None:
@@ -135,14 +135,15 @@ async def test_a_socket_without_a_directory(desk, tmp_path) -> None:
 
 
 async def test_the_umask_is_kept(desk, tmp_path) -> None:
-    """Binding a Unix socket leaves the process's umask as it was."""
-    await desk.serve(address=f"unix:{tmp_path}/grpc.socket")
-    probe = tmp_path / "probe"
-    probe.touch()
-    plain = Path(tmp_path / "plain")
-    plain.touch()
-    assert probe.stat().st_mode == plain.stat().st_mode
-    assert stat.S_IMODE(probe.stat().st_mode) & 0o400
+    """Binding a Unix socket leaves the process's umask as it was, also when it fails."""
+    before = os.umask(0o027)
+    try:
+        await desk.serve(address=f"unix:{tmp_path}/grpc.socket")
+        with pytest.raises(OSError, match="nowhere"):
+            await desk.serve(address=f"unix:{tmp_path}/nowhere/grpc.socket")
+    finally:
+        after = os.umask(before)
+    assert after == 0o027
 
 
 @pytest.mark.parametrize("kind", [Kind.UNARY, Kind.BIDI])
@@ -172,8 +173,9 @@ async def test_stop_lets_calls_finish(desk, kind) -> None:
 
 async def _refused(desk, server):
     """Call over new connections until one call is refused."""
-    while (await fail(desk.client(server).unary("/test.Echo/Other", b""))).code is not GrpcCode.UNAVAILABLE:
-        await asyncio.sleep(0.01)
+    code = None
+    while code is not GrpcCode.UNAVAILABLE:
+        code = (await fail(desk.client(server).unary("/test.Echo/Other", b""))).code
 
 
 @pytest.mark.parametrize("kind", [Kind.UNARY, Kind.BIDI])

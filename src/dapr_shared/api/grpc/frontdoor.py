@@ -7,7 +7,6 @@ relayed to an app.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,13 +21,12 @@ from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.wire.grpc.interface import Call, GrpcError, Kind, Method
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
     from dapr_shared.api.grpc.invoke import ProxyRpc
+    from dapr_shared.api.observed import Observed
     from dapr_shared.api.pipeline import Pipeline
     from dapr_shared.identity.caller import Caller
-    from dapr_shared.observability.access_log import AccessLog
-    from dapr_shared.observability.dapr_metrics import DaprMetrics
-    from dapr_shared.observability.events import Events
-    from dapr_shared.observability.tracing import Tracing
     from dapr_shared.wire.grpc.interface import BidiHandler, UnaryHandler
 
 SERVICE = "dapr.proto.runtime.v1.Dapr"
@@ -44,19 +42,15 @@ class GrpcFrontDoor:
         methods: Iterable[UnaryMethod],
         proxy: ProxyRpc,
         pipeline: Pipeline,
-        *,
-        metrics: DaprMetrics,
-        tracing: Tracing,
-        access_log: AccessLog,
-        events: Events,
+        observed: Observed,
     ) -> None:
         self._implemented = {method.name: method for method in methods}
         self._proxy = proxy
         self._pipeline = pipeline
-        self._metrics = metrics
-        self._tracing = tracing
-        self._access_log = access_log
-        self._events = events
+        self._metrics = observed.metrics
+        self._tracing = observed.tracing
+        self._access_log = observed.access_log
+        self._events = observed.events
 
     def table(self) -> Sequence[Method]:
         """The methods to register with an engine: all of Dapr's, implemented or not."""
@@ -150,9 +144,7 @@ class GrpcFrontDoor:
         """Identify, authorize, take a place; the caller of this gives the place back."""
         tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
         _, trace = trace_of_grpc(self._tracing, call.metadata)
-        caller = self._pipeline.identify(
-            tokens, call.listener, protocol="grpc", operation=operation, peer=call.peer
-        )
+        caller = self._pipeline.identify(tokens, call.listener, protocol="grpc", operation=operation, peer=call.peer)
         if api and not self._pipeline.allowed(caller, "grpc", api, version):
             raise errors.UNIMPLEMENTED(api=operation)
         self._pipeline.enter(caller)
@@ -165,4 +157,11 @@ class GrpcFrontDoor:
         app_id = caller.app_id if caller else ""
         self._metrics.grpc_request(app_id, path, code).record(milliseconds, received, sent)
         if self._access_log.enabled:
-            self._access_log.grpc(app_id, call.method, call.metadata, code, milliseconds)
+            agent = next((value for key, value in call.metadata if key == "user-agent"), "")
+            self._access_log.grpc(
+                app_id,
+                call.method,
+                code=code,
+                milliseconds=milliseconds,
+                user_agent=agent if isinstance(agent, str) else "",
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import common_pb, runtime_pb
@@ -12,10 +11,11 @@ from dapr_shared.core import errors
 from dapr_shared.wire.grpc.interface import GrpcError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from dapr_shared.blocks.invoke import InvokeBlock
     from dapr_shared.wire.grpc.interface import Metadata
     from dapr_shared.wire.http.messages import Body, Headers
-
 
 
 class InvokeRpc:

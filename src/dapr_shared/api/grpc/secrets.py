@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb
 from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dapr_shared.blocks.secrets import SecretsBlock
 
 
@@ -28,9 +29,7 @@ class SecretsRpc:
         secret = await self._block.get(call.caller, request.store_name, request.key, dict(request.metadata))
         return runtime_pb.GetSecretResponse(data=dict(secret))
 
-    async def bulk(
-        self, call: GrpcCall, request: runtime_pb.GetBulkSecretRequest
-    ) -> runtime_pb.GetBulkSecretResponse:
+    async def bulk(self, call: GrpcCall, request: runtime_pb.GetBulkSecretRequest) -> runtime_pb.GetBulkSecretResponse:
         secrets = await self._block.bulk(call.caller, request.store_name, dict(request.metadata))
         response = runtime_pb.GetBulkSecretResponse()
         for name, secret in secrets.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import common_pb, runtime_pb, wellknown_pb
@@ -10,6 +9,8 @@ from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
 from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from dapr_shared.blocks.state import StateBlock
 
 _CONCURRENCY = {0: "", 1: "first-write", 2: "last-write"}
@@ -75,9 +76,7 @@ class StateRpc:
         await self._block.delete(call.caller, request.store_name, items)
         return wellknown_pb.Empty()
 
-    async def transact(
-        self, call: GrpcCall, request: runtime_pb.ExecuteStateTransactionRequest
-    ) -> wellknown_pb.Empty:
+    async def transact(self, call: GrpcCall, request: runtime_pb.ExecuteStateTransactionRequest) -> wellknown_pb.Empty:
         operations = [TransactionItem(o.operationType, _save_item(o.request)) for o in request.operations]
         await self._block.transact(call.caller, request.storeName, operations, dict(request.metadata))
         return wellknown_pb.Empty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb, wellknown_pb
@@ -10,6 +9,8 @@ from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
 from dapr_shared.core.durations import format_go_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dapr_shared.blocks.metadata import MetadataBlock
     from dapr_shared.blocks.shutdown import ShutdownBlock
 

@@ -5,7 +5,6 @@ First step of the request road. Everything that is read from a request lazily is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -17,6 +16,8 @@ from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError, Headers, Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dapr_shared.identity.caller import Caller
 
 T = TypeVar("T")

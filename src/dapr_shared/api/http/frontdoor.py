@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dapr_shared.api.http.invoke import InvokeApi
+    from dapr_shared.api.observed import Observed
     from dapr_shared.api.pipeline import Pipeline
     from dapr_shared.identity.caller import Caller
-    from dapr_shared.observability.access_log import AccessLog
-    from dapr_shared.observability.dapr_metrics import DaprMetrics
-    from dapr_shared.observability.events import Events
-    from dapr_shared.observability.tracing import TraceContext, Tracing
+    from dapr_shared.observability.tracing import TraceContext
 
-_TOKEN = b"dapr-api-token"  # noqa: S105 - the name of a header
+_TOKEN = b"dapr-api-token"
 _NO_APP = ""
 
 
@@ -41,20 +39,17 @@ class HttpFrontDoor:
         routes: Iterable[Route],
         invoke: InvokeApi,
         pipeline: Pipeline,
+        observed: Observed,
         *,
-        metrics: DaprMetrics,
-        tracing: Tracing,
-        access_log: AccessLog,
-        events: Events,
         body_limit: int,
     ) -> None:
         self.table = RouteTable(routes)
         self._invoke = invoke
         self._pipeline = pipeline
-        self._metrics = metrics
-        self._tracing = tracing
-        self._access_log = access_log
-        self._events = events
+        self._metrics = observed.metrics
+        self._tracing = observed.tracing
+        self._access_log = observed.access_log
+        self._events = observed.events
         self._body_limit = body_limit
 
     async def __call__(self, request: Request) -> Response:
@@ -134,7 +129,16 @@ class HttpFrontDoor:
             milliseconds, _size(request.body), _size(response.body)
         )
         if self._access_log.enabled:
-            self._access_log.http(app_id, request, name, response, milliseconds)
+            self._access_log.http(
+                app_id,
+                request.method,
+                request.target.decode("latin-1"),
+                name,
+                status=response.status,
+                size=_size(response.body),
+                milliseconds=milliseconds,
+                user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
+            )
 
 
 def _size(body: object) -> int:

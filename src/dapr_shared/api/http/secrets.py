@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dapr_shared.api.http.call import HttpCall, json_response, no_content
 from dapr_shared.api.http.routes import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dapr_shared.blocks.secrets import SecretsBlock
     from dapr_shared.wire.http.messages import Response
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +14,8 @@ from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem
 from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dapr_shared.blocks.state import BulkItem, StateBlock
 
 _NULL = msgspec.Raw(b"null")
@@ -85,7 +86,7 @@ class StateApi:
 
     async def save(self, call: HttpCall) -> Response:
         (store,) = call.params
-        items = await call.json(_ITEMS) or []
+        items: list[_Item] = await call.json(_ITEMS) or []
         overrides = call.metadata()
         await self._block.save(call.proved, store, [_save_item(item, overrides) for item in items])
         return no_content()

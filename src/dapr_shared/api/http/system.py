@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.api.http.call import HttpCall, json_response, no_content
@@ -11,6 +10,8 @@ from dapr_shared.core import errors
 from dapr_shared.core.durations import format_go_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from dapr_shared.blocks.health import HealthBlock
     from dapr_shared.blocks.metadata import Metadata, MetadataBlock
     from dapr_shared.blocks.shutdown import ShutdownBlock
@@ -40,11 +41,12 @@ class SystemApi:
         self._public_caller = public_caller
 
     def routes(self) -> Sequence[Route]:
-        health = {"api": "healthz", "open": True, "public": True}
         public = self._public_caller is not None
         return [
-            Route(("GET",), "/v1.0/healthz", self.healthz, "Healthz", **health),
-            Route(("GET",), "/v1.0/healthz/outbound", self.outbound, "HealthzOutbound", **health),
+            Route(("GET",), "/v1.0/healthz", self.healthz, "Healthz", "healthz", open=True, public=True),
+            Route(
+                ("GET",), "/v1.0/healthz/outbound", self.outbound, "HealthzOutbound", "healthz", open=True, public=True
+            ),
             Route(("GET",), "/v1.0/metadata", self.get, "GetMetadata", "metadata", public=public),
             Route(("PUT",), "/v1.0/metadata/{key}", self.put, "PutMetadata", "metadata", public=public),
             Route(("POST",), "/v1.0/shutdown", self.shutdown, "Shutdown", "shutdown"),
