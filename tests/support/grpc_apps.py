@@ -59,7 +59,9 @@ class GrpcApp:
         handlers = [grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallback", callback)]
         if self.healthy is not None:
             health = {"HealthCheck": grpc.unary_unary_rpc_method_handler(self.health_check)}
-            handlers.append(grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallbackHealthCheck", health))
+            handlers.append(
+                grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallbackHealthCheck", health)
+            )
         return tuple(handlers)
 
 

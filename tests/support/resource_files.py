@@ -1,7 +1,5 @@
 """Loading resources from text in tests."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 from typing import Any

@@ -36,8 +36,8 @@ class Limits(Protocol):
 class ApiAccessRules(Protocol):
     """Which APIs an app may use (Configuration `api`)."""
 
-    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool:
-        """Whether the caller may use an API."""
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str, route: str = "") -> bool:
+        """Whether the caller may use an API; `route` is the HTTP route's pattern, such as `v1.0/state/{store}`."""
         ...
 
 
@@ -58,9 +58,9 @@ class Pipeline:
             self._events.identity_refused(refused.reason, protocol, operation, peer)
             raise refused.error from None
 
-    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool:
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str, route: str = "") -> bool:
         """Whether the app's Configuration lets it use an API."""
-        return self._access.allowed(caller, protocol, api, version)
+        return self._access.allowed(caller, protocol, api, version, route)
 
     def enter(self, caller: Caller) -> None:
         """Take a place among the app's calls in flight."""

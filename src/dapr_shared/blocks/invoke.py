@@ -23,6 +23,8 @@ from dapr_shared.contracts.invocation import (
 from dapr_shared.core import errors
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.core.ids import AppRef
+from dapr_shared.resiliency.builtin import builtin_service_retry, connection_failed
+from dapr_shared.resiliency.runner import run
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.grpc.proxy import relay
 from dapr_shared.wire.http.messages import BodyError
@@ -128,7 +130,9 @@ class InvokeBlock:
         forwarded += trace
         started = perf_counter()
         try:
-            answer = await channel.invoke(InvokeRequest(path, verb, query, forwarded, body, content_type))
+            request = InvokeRequest(path, verb, query, forwarded, body, content_type)
+            # A local app that refuses is answered at once; what is elsewhere gets Dapr's built-in retries (http-api §3).
+            answer = await (channel.invoke(request) if ref is not None else _with_retries(channel, request))
         except ChannelError as error:
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
             raise _channel_failure(target, error) from error
@@ -237,6 +241,13 @@ def normalize_method(target: str, method: str) -> str:
     trailing = method.endswith("/")
     cleaned = posixpath.normpath("/" + method).lstrip("/")
     return cleaned + "/" if trailing and cleaned else cleaned
+
+
+async def _with_retries(target: Invokable, request: InvokeRequest) -> InvokeResponse:
+    """Call a target outside; try again where the connection failed, unless the body is a stream and partly sent."""
+    if not isinstance(request.body, bytes):
+        return await target.invoke(request)
+    return await run(builtin_service_retry(), lambda: target.invoke(request), retryable=connection_failed)
 
 
 def _channel_failure(target: str, error: ChannelError) -> errors.DaprError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import platform
 import sys
 import time
@@ -40,7 +41,8 @@ def run_flags(command: str, words: Sequence[str], *, embedded: bool) -> int:
     defaults: dict[str, Any] = {}
     if embedded:
         defaults = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
-    # Imported here: --version and --help need none of it.
+    # Before gRPC is loaded: its own lines on standard error are no log of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from dapr_shared.runtime.lifecycle import run  # noqa: PLC0415 - --version and --help need none of it
 
     return run(parsed.settings(**defaults), command=command, embedded=embedded, without_effect=parsed.without_effect)

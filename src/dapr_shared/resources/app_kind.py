@@ -5,6 +5,7 @@ Before both roads: a step of loading.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dapr_shared.resources.fields import Fields
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
@@ -233,6 +235,8 @@ def _token(source: Fields) -> TokenSource:
     sha256 = _given_text(source, "sha256", secret=True)
     if sha256 and not _SHA256.fullmatch(sha256):
         source.wrong("sha256", f"expected 64 hexadecimal digits, found a text of {len(sha256)} characters (not shown)")
+    if sha256.lower() == _SHA256_OF_NOTHING:
+        source.wrong("sha256", "is the hash of an empty text, which is no token")
     result = TokenSource(
         sha256=sha256.lower(), secret_key_ref=_reference(source), env_ref=_given_text(source, "envRef")
     )

@@ -25,7 +25,8 @@ _CONFIGURATION = re.compile(r"^kind:[ \t]*[\"']?Configuration\b", re.MULTILINE)
 
 def configuration(fields: Fields, *, namespace: str) -> Configuration:
     """Decode a Configuration; what is wrong is in the fields' report."""
-    own, spec = named(fields, namespace), fields.section("spec")
+    # daprd reads a file given with --config without looking at its name.
+    own, spec = named(fields, namespace, name_required=False), fields.section("spec")
     api, components, logging = spec.section("api"), spec.section("components"), spec.section("logging")
     access_control = spec.raw("accessControl")
     result = Configuration(

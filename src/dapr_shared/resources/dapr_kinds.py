@@ -34,11 +34,11 @@ class Named(NamedTuple):
     namespace: str
 
 
-def named(fields: Fields, default_namespace: str) -> Named:
+def named(fields: Fields, default_namespace: str, *, name_required: bool = True) -> Named:
     """Name and namespace of a resource. Kubernetes' own metadata is not looked at."""
     fields.known("apiVersion", "kind", "metadata", "spec", "auth", "scopes", "status")
     metadata = fields.section("metadata")
-    name = metadata.text("name", required=True)
+    name = metadata.text("name", required=name_required)
     if name in (".", "..") or "/" in name or "%" in name:
         metadata.wrong("name", "is not a name for a resource: '.', '..', '/' and '%' cannot be used in paths")
     return Named(name, metadata.text("namespace") or default_namespace or DEFAULT_NAMESPACE)

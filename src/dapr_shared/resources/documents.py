@@ -345,16 +345,25 @@ def plain_data(node: Node) -> Any:
             return {name: plain_data(entry.node) for name, entry in node.entries.items()}
 
 
-def node_of(data: Any, line: int = 0) -> Node:
-    """The tree of plain JSON-able data, such as an object of the Kubernetes API."""
+def node_of(data: Any, *, document: int = 1, depth: int = 0) -> Node:
+    """The tree of plain JSON-able data, such as an object of the Kubernetes API; it has no lines.
+
+    Raises `YamlError` if it is nested too deep. `depth` is for the recursion.
+    """
+    if depth > MAX_DEPTH:
+        raise YamlError(document, 0, f"is nested more than {MAX_DEPTH} levels deep")
+
+    def inner(value: Any) -> Node:
+        return node_of(value, document=document, depth=depth + 1)
+
     match data:
         case int() if not -(2**63) <= data < 2**64:
-            return ScalarNode(line, str(data), float(data))
+            return ScalarNode(0, json_text(float(data)), float(data))
         case dict():
             pairs = cast("dict[Any, Any]", data).items()
-            entries = {str(name): Entry(line, node_of(value, line)) for name, value in pairs}
-            return MappingNode(line, entries, [], 0, 0)
+            entries = {str(name): Entry(0, inner(value)) for name, value in pairs}
+            return MappingNode(0, entries, [], 0, 0)
         case list() | tuple():
-            return SequenceNode(line, [node_of(item, line) for item in cast("list[Any]", data)], 0, 0)
+            return SequenceNode(0, [inner(item) for item in cast("list[Any]", data)], 0, 0)
         case _:
-            return ScalarNode(line, json_text(data), data)
+            return ScalarNode(0, json_text(data), data)

@@ -141,11 +141,12 @@ class Fields:
         return float(value)
 
     def choice(self, name: str, choices: Iterable[str], default: str) -> str:
-        """One of some texts."""
+        """One of some texts; lenient: in any case of letters."""
         text = self.text(name, default)
         known = list(choices)
-        if text in known:
-            return text
+        found = next((choice for choice in known if self._key(choice) == self._key(text)), None)
+        if found is not None:
+            return found
         self.wrong(name, f"expected one of {', '.join(known)}, found {_quoted(text)}{did_you_mean(text, known)}")
         return default
 

@@ -126,7 +126,12 @@ def load_objects(
     """
     collection = _Collection(namespace or "", "", frozenset(kinds or KINDS))
     for number, data in enumerate(objects, start=1):
-        collection.take(Document(number, 0, node_of(data)), source, folder="")
+        try:
+            document = Document(number, 0, node_of(data, document=number))
+        except YamlError as error:
+            collection.error(Origin(source, number, 0), error.problem)
+        else:
+            collection.take(document, source, folder="")
     return collection.result()
 
 

@@ -73,6 +73,8 @@ class Parts:
     targets: ExternalTargets
     health: HealthBlock
     metadata: MetadataBlock
+    http: HttpFrontDoor
+    grpc: GrpcFrontDoor
     public: PublicFrontDoor
     listeners: FrontListeners
 
@@ -147,6 +149,8 @@ def assemble(
         targets=targets,
         health=health,
         metadata=metadata,
+        http=http,
+        grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),
         listeners=FrontListeners(settings, http, grpc, grpc_engine, events),
     )

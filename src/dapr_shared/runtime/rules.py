@@ -67,13 +67,13 @@ class Rules:
         self._apps = made._apps
         self._protected = made._protected
 
-    def allowed(self, caller: Caller, protocol: str, api: str, version: str) -> bool:
+    def allowed(self, caller: Caller, protocol: str, api: str, version: str, route: str = "") -> bool:
         """Whether the caller's Configuration lets it use an API."""
         rules = self._apps.get(caller.ref)
         if rules is None:
             return False
         access = rules.api
-        return access.http(api, version) if protocol == "http" else access.grpc(api, version)
+        return access.http(api, version, route) if protocol == "http" else access.grpc(api, version)
 
     def decide(self, caller: Caller, callee: AppRef, operation: str, verb: str) -> Decision:
         """Whether the callee's access control lets the caller in."""

@@ -44,7 +44,7 @@ class Sources:
     def read(self) -> Resources:
         """All resources now. Raises `ResourceErrors`."""
         if self.multi_app:
-            resources = load(self.paths, allow_empty=True)
+            resources = load(self.paths, environment=os.environ, allow_empty=True)
         else:
             resources = load(
                 self.paths,

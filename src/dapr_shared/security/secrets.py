@@ -104,7 +104,7 @@ class ProtectedSecrets:
             for source in sources:
                 names.add(source.env_ref)
                 if source.secret_key_ref:
-                    names.update((source.secret_key_ref.name, source.secret_key_ref.effective_key))
+                    names.add(source.secret_key_ref.name)
                 if isinstance(source, TokenSource):
                     if source.sha256:
                         found.add(bytes.fromhex(source.sha256))

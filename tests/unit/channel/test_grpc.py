@@ -107,7 +107,7 @@ async def test_a_streamed_body_is_read_up_to_the_limit(call):
 async def test_a_status_of_the_app_is_an_answer(call, code):
     """Every gRPC status of the app comes back with Dapr's HTTP status and the Status as JSON, UNAVAILABLE too."""
     status = next(status for status in grpc.StatusCode if status.value[0] == code)
-    app = GrpcApp(status=(status, "no \"luck\""), trailers=(("x-last", "2"),))
+    app = GrpcApp(status=(status, 'no "luck"'), trailers=(("x-last", "2"),))
     async with grpc_server(app) as port, channel(port) as orders:
         answer = await orders.invoke(call())
     assert answer.status == HTTP_STATUS[code]

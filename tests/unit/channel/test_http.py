@@ -162,7 +162,12 @@ async def test_an_app_that_hangs_is_a_timeout(call):
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"HTTP/1.1 200 OK\r\ncontent-le", b"\x00\x01garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"],
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"\x00\x01garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+    ],
     ids=["nothing", "half a head", "garbage", "half a body"],
 )
 async def test_an_app_that_breaks_off_or_talks_nonsense_is_a_channel_error(call, answer):
@@ -280,7 +285,9 @@ async def test_an_unhealthy_app_is_not_called(call):
         assert (await orders.invoke(call())).status == 200
 
 
-@pytest.mark.parametrize(("status", "healthy"), [(200, True), (204, True), (299, True), (302, False), (404, False), (500, False)])
+@pytest.mark.parametrize(
+    ("status", "healthy"), [(200, True), (204, True), (299, True), (302, False), (404, False), (500, False)]
+)
 async def test_a_health_probe_asks_the_path_without_the_token(status, healthy):
     """2xx is healthy; the probe carries no token of the app."""
     app = HttpApp(status=status)
@@ -380,7 +387,10 @@ async def test_https_shows_its_client_certificate(call, certificates):
     ("tls", "message"),
     [
         (ChannelTls(ca_file="/nowhere/ca.pem"), r"channel.tls.caFile: cannot use /nowhere/ca.pem"),
-        (ChannelTls(cert_file="/nowhere/c.pem", key_file="/nowhere/k.pem"), r"certFile, keyFile: cannot use /nowhere/c"),
+        (
+            ChannelTls(cert_file="/nowhere/c.pem", key_file="/nowhere/k.pem"),
+            r"certFile, keyFile: cannot use /nowhere/c",
+        ),
     ],
 )
 async def test_unusable_tls_files_are_named_at_the_start(tls, message):

@@ -1,11 +1,9 @@
 """The App resource."""
 
-from __future__ import annotations
-
+import hashlib
 from pathlib import Path
 
 import pytest
-from tests.support.resource_files import APP_HEAD, errors_of, load_text
 
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import (
@@ -22,6 +20,7 @@ from dapr_shared.resources.model import (
     TokenSource,
 )
 from dapr_shared.resources.origin import Origin
+from tests.support.resource_files import APP_HEAD, errors_of, load_text
 
 HASH = "0123456789ABCDEFabcdef" + "0" * 42
 
@@ -122,8 +121,10 @@ def test_a_channel_may_be_a_url(tmp_path: Path, url: str, channel: AppChannel) -
         (
             "{appId: a.b}",
             [
-                "spec.appId: 'a.b' is not an app id: use 1 to 63 letters, digits, '-' and '_', "
-                "with a letter or digit at both ends"
+                (
+                    "spec.appId: 'a.b' is not an app id: use 1 to 63 letters, digits, '-' and '_', "
+                    "with a letter or digit at both ends"
+                )
             ],
         ),
         ("{channel: {}}", ["spec.channel.port: is required: a whole number from 1 to 65535 (or give url)"]),
@@ -154,22 +155,28 @@ def test_a_channel_may_be_a_url(tmp_path: Path, url: str, channel: AppChannel) -
         (
             "{channel: {url: 'http://user:geheim@x'}}",
             [
-                "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
-                "found more than scheme, host and port"
+                (
+                    "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
+                    "found more than scheme, host and port"
+                )
             ],
         ),
         (
             "{channel: {url: 'ftp://x'}}",
             [
-                "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
-                "found another scheme or none"
+                (
+                    "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
+                    "found another scheme or none"
+                )
             ],
         ),
         (
             "{channel: {url: 'http://[::1'}}",
             [
-                "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
-                "found a text that is no URL"
+                (
+                    "spec.channel.url: expected a URL such as http://127.0.0.1:8000 (http, https, h2c, grpc or grpcs), "
+                    "found a text that is no URL"
+                )
             ],
         ),
         (
@@ -208,6 +215,10 @@ def test_a_channel_may_be_a_url(tmp_path: Path, url: str, channel: AppChannel) -
             [
                 "spec.tokens[0].sha256: expected a text, found a number; put it in quotes",
             ],
+        ),
+        (
+            f"{{tokens: [{{sha256: {hashlib.sha256().hexdigest()}}}]}}",
+            ["spec.tokens[0].sha256: is the hash of an empty text, which is no token"],
         ),
         ("{tokens: [{envRef: ''}]}", ["spec.tokens[0].envRef: is required: a text that is not empty"]),
         (
@@ -287,8 +298,10 @@ def test_lines_are_those_of_the_wrong_fields(tmp_path: Path) -> None:
         ),
         (
             "{name: a b}",
-            "metadata.name: 'a b' is not an app id: use 1 to 63 letters, digits, '-' and '_', "
-            "with a letter or digit at both ends",
+            (
+                "metadata.name: 'a b' is not an app id: use 1 to 63 letters, digits, '-' and '_', "
+                "with a letter or digit at both ends"
+            ),
         ),
     ],
 )

@@ -1,13 +1,10 @@
 """Dapr's kinds, from the forms that Dapr's documentation shows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
-from tests.support.resource_files import COMPONENT_HEAD, errors_of, load_text
 
-from dapr_shared.resources.loader import Resources, load_objects
+from dapr_shared.resources.loader import ResourceErrors, Resources, load_objects
 from dapr_shared.resources.model import (
     ApiLogging,
     ApiRule,
@@ -23,6 +20,7 @@ from dapr_shared.resources.model import (
     SubscriptionRule,
     Tracing,
 )
+from tests.support.resource_files import COMPONENT_HEAD, errors_of, load_text
 
 
 def component(folder: Path, text: str) -> Component:
@@ -420,6 +418,26 @@ def test_resiliency_and_kinds_without_effect_are_kept_as_written(tmp_path: Path)
         ("WorkflowAccessPolicy", "w"),
     ]
     assert resources.others[0].spec == {"endpoint": {"stdio": {"command": "x"}}}
+
+
+def test_words_of_daprs_kinds_ignore_case_and_a_configuration_needs_no_name(tmp_path: Path) -> None:
+    """`Deny` is deny and `GRPC` is grpc, and a Configuration without a name is read, as in Dapr."""
+    text = (
+        "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nspec:\n  secrets: {scopes: [{storeName: a, "
+        "defaultAccess: Deny}]}\n  api: {denied: [{name: invoke, version: v1, protocol: GRPC}]}\n"
+    )
+    found = configuration(tmp_path, text)
+    assert (found.name, found.secret_scopes[0].default_allow, found.api_denied[0].protocol) == ("", False, "grpc")
+
+
+def test_data_that_is_nested_too_deep() -> None:
+    """Plain data is bounded like YAML: too deep is an error of its object, and the others are read."""
+    deep: object = 1
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ResourceErrors) as caught:
+        load_objects([{"kind": "App"}, {"kind": deep}], source="kubernetes")
+    assert str(caught.value.errors[0]) == "kubernetes, document 2: is nested more than 100 levels deep"
 
 
 def test_objects_of_the_kubernetes_api() -> None:

@@ -1,19 +1,17 @@
 """The plan from one set of resources to another."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.resource_files import APP_HEAD, COMPONENT_HEAD, load_text
 
 from dapr_shared.resources.diff import Change, Changes, Plan, diff, same
 from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import App, Component, Configuration, MetadataItem, Other
 from dapr_shared.resources.origin import Origin
+from tests.support.resource_files import APP_HEAD, COMPONENT_HEAD, load_text
 
 
 def component(name: str, value: str = "", *, scopes: tuple[str, ...] = (), line: int = 0) -> Component:

@@ -1,7 +1,5 @@
 """YAML text to trees."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,14 +1,12 @@
 """Files, directories, documents that are skipped, and everything that is wrong at once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import pytest
-from tests.support.resource_files import APP_HEAD, COMPONENT_HEAD, errors_of, load_text
 
 from dapr_shared.resources.loader import MAX_FILE_BYTES, ResourceError, ResourceErrors, Resources, combine, load
+from tests.support.resource_files import APP_HEAD, COMPONENT_HEAD, errors_of, load_text
 
 COMPONENT = COMPONENT_HEAD + "spec: {type: state.x}\n"
 
@@ -130,10 +128,14 @@ def test_what_is_not_ours_is_skipped_and_told(tmp_path: Path) -> None:
     assert [str(notice).removeprefix(f"{tmp_path}/") for notice in resources.notices] == [
         "res.yaml, document 1, line 1: kind: is missing: the document is skipped",
         'res.yaml, document 3, line 4: kind: "Deployment" of "apps/v1" is not a kind that is read here',
-        "res.yaml, document 4, line 8: apiVersion: expected dapr.io/v1alpha1 for the kind Component, "
-        'found "dapr.io/v1"',
-        'res.yaml, document 5, line 11: kind: "Componnet" of "dapr.io/v1alpha1" is not a kind that is read here; '
-        "did you mean Component?",
+        (
+            "res.yaml, document 4, line 8: apiVersion: expected dapr.io/v1alpha1 for the kind Component, "
+            'found "dapr.io/v1"'
+        ),
+        (
+            'res.yaml, document 5, line 11: kind: "Componnet" of "dapr.io/v1alpha1" is not a kind that is read here; '
+            "did you mean Component?"
+        ),
         'res.yaml, document 6, line 14: kind: "App" of "app.k8s.io/v1beta1" is not a kind that is read here',
     ]
 
@@ -182,12 +184,18 @@ def test_two_resources_of_one_name_that_one_app_would_see(tmp_path: Path) -> Non
         + of_kind("HTTPEndpoint", "r", "spec: {baseUrl: 'http://x'}")
     )
     assert [error.replace(str(tmp_path), "F") for error in errors_of(tmp_path, text)] == [
-        "res.yaml, document 2, line 6: metadata.name: the Configuration c in namespace default is defined already: "
-        "F/res.yaml, document 1, line 1",
-        "res.yaml, document 5, line 23: metadata.name: the Subscription s in namespace default is defined already: "
-        "F/res.yaml, document 4, line 17",
-        "res.yaml, document 7, line 34: metadata.name: the Resiliency r in namespace default is defined already: "
-        "F/res.yaml, document 6, line 29",
+        (
+            "res.yaml, document 2, line 6: metadata.name: the Configuration c in namespace default is defined already: "
+            "F/res.yaml, document 1, line 1"
+        ),
+        (
+            "res.yaml, document 5, line 23: metadata.name: the Subscription s in namespace default is defined already: "
+            "F/res.yaml, document 4, line 17"
+        ),
+        (
+            "res.yaml, document 7, line 34: metadata.name: the Resiliency r in namespace default is defined already: "
+            "F/res.yaml, document 6, line 29"
+        ),
     ]
 
 

@@ -1,7 +1,5 @@
 """Values: written out, from secrets, from the environment, and their templates."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -156,7 +154,7 @@ def test_each_uuid_is_a_new_one() -> None:
 
 def test_pod_name_without_a_pod_is_an_error() -> None:
     """{podName} needs POD_NAME."""
-    with pytest.raises(TemplateError, match="uses {podName}, but the environment variable POD_NAME is not set"):
+    with pytest.raises(TemplateError, match=r"uses \{podName\}, but the environment variable POD_NAME is not set"):
         render_templates("x-{podName}", app_id="a", namespace="n")
 
 

@@ -1,7 +1,5 @@
 """Telling when files of resources change, on a real file system."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil
@@ -112,7 +110,7 @@ async def test_a_path_that_comes_and_goes(tmp_path: Path, name: str) -> None:
         target.write_text("a: 1")
 
     def vanish() -> None:
-        shutil.rmtree(tmp_path / name.split("/")[0]) if not path.suffix else path.unlink()
+        shutil.rmtree(tmp_path / name.split("/", maxsplit=1)[0]) if not path.suffix else path.unlink()
 
     async with watching(path, recheck=1.0) as found:
         for _ in range(2):

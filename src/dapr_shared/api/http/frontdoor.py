@@ -85,7 +85,7 @@ class HttpFrontDoor:
         if route.open:
             return await route.handler(call)
         caller = call.caller = self._identify(call, route.name)
-        if not self._pipeline.allowed(caller, "http", route.api, route.version):
+        if not self._pipeline.allowed(caller, "http", route.api, route.version, route.path[1:]):
             return self._error(call, errors.INVOKE_NO_TARGET())  # as if the route were not there (behaviours §6)
         self._pipeline.enter(caller)
         try:

@@ -239,14 +239,15 @@ class _Lane:
                 for waiting in batch:
                     waiting.error = BackendError("the database is closed")
             else:
-                self._run_batch(connection, cursor, [one for one in batch if not one.future.done()])
+                self._run_batch(connection, cursor, batch)
             self._post(self._deliver, batch)
 
     def _run_batch(self, connection: apsw.Connection, cursor: Cursor, jobs: list[_Job[Any]]) -> None:
         try:
             cursor.execute(self._begin)
             for job in jobs:
-                self._run_job(connection, cursor, job)
+                if not job.future.done():  # who asked may have given up
+                    self._run_job(connection, cursor, job)
             cursor.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to the callers
             _roll_back(connection)

@@ -1,0 +1,128 @@
+"""The registry of apps: every combination of evidence, and what is refused."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from dapr_shared.core.ids import AppRef, app_id_problem
+from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError, RefusedError
+from dapr_shared.identity.caller import Evidence, ListenerIdentity, RegisteredApp
+from dapr_shared.resources.model import App
+
+A, B = AppRef("a"), AppRef("b")
+SHARED = ListenerIdentity("http")
+
+
+def record(ref: AppRef, *tokens: bytes) -> RegisteredApp:
+    app = App(name=ref.app_id, app_id=ref.app_id, namespace=ref.namespace)
+    return RegisteredApp(ref, app, token_digests=frozenset(sha256(token).digest() for token in tokens))
+
+
+@pytest.fixture
+def registry() -> AppRegistry:
+    made = AppRegistry()
+    made.replace([record(A, b"token-a", b"second-a"), record(B, b"token-b")])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tokens", "listener", "app", "evidence"),
+    [
+        ([b"token-a"], SHARED, A, (Evidence.TOKEN,)),
+        ([b"second-a"], SHARED, A, (Evidence.TOKEN,)),
+        ([b"token-b"], None, B, (Evidence.TOKEN,)),
+        ([], ListenerIdentity("a", A), A, (Evidence.LISTENER,)),
+        ([b""], ListenerIdentity("a", A), A, (Evidence.LISTENER,)),
+        ([b"token-a"], ListenerIdentity("a", A), A, (Evidence.LISTENER, Evidence.TOKEN)),
+    ],
+)
+def test_evidence_proves_its_app(registry, tokens, listener, app, evidence):
+    """A token, a listener, or both that agree prove the app that they belong to."""
+    caller = registry.identify(tokens, listener)
+    assert (caller.ref, caller.evidence) == (app, evidence)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "listener", "reason"),
+    [
+        ([], SHARED, "no_evidence"),
+        ([b""], SHARED, "no_evidence"),
+        ([], None, "no_evidence"),
+        ([], "http", "no_evidence"),
+        ([b"token-c"], SHARED, "unknown_token"),
+        ([b"token-a "], SHARED, "unknown_token"),
+        ([b"TOKEN-A"], SHARED, "unknown_token"),
+        ([sha256(b"token-a").hexdigest().encode()], SHARED, "unknown_token"),
+        ([sha256(b"token-a").digest()], SHARED, "unknown_token"),
+        ([b"token-b"], ListenerIdentity("a", A), "evidence_disagrees"),
+        ([b"token-c"], ListenerIdentity("a", A), "unknown_token"),
+        ([b"token-a", b"token-a"], SHARED, "several_tokens"),
+        ([b"token-a", b"token-b"], ListenerIdentity("a", A), "several_tokens"),
+        ([], ListenerIdentity("gone", AppRef("gone")), "app_removed"),
+    ],
+)
+def test_what_proves_no_app_is_refused(registry, tokens, listener, reason):
+    """A request that proves no app, or proves two, is refused with 401 and its reason; nothing is guessed."""
+    with pytest.raises(RefusedError) as refused:
+        registry.identify(tokens, listener)
+    assert refused.value.reason == reason
+    assert refused.value.error.row.http == 401
+
+
+def test_one_remaining_app_still_has_to_prove_itself(registry):
+    """Removing apps down to one does not open the instance: single-app mode is chosen at start only."""
+    registry.replace([record(A, b"token-a")])
+    with pytest.raises(RefusedError):
+        registry.identify([], SHARED)
+
+
+def test_two_apps_with_one_token_are_refused_and_nothing_changes(registry):
+    """One token for two apps is a configuration error that names both; the former apps stay."""
+    with pytest.raises(IdentityConfigurationError, match=r"a\.default and c\.default have the same token"):
+        registry.replace([record(A, b"same"), record(AppRef("c"), b"same")])
+    assert registry.identify([b"token-b"], SHARED).ref == B
+
+
+def test_an_app_twice_is_refused(registry):
+    """The same app id in the same namespace twice is an error."""
+    with pytest.raises(IdentityConfigurationError, match=r"app a\.default is defined twice"):
+        registry.replace([record(A, b"x"), record(A, b"y")])
+
+
+def test_a_removed_app_is_unknown_at_once(registry):
+    """The tokens of an app that is removed prove nothing from then on."""
+    registry.replace([record(A, b"token-a")])
+    with pytest.raises(RefusedError, match="no app of this instance has the token"):
+        registry.identify([b"token-b"], SHARED)
+
+
+def test_single_app_mode_needs_no_evidence():
+    """In single-app mode every request is the app's, whatever it carries."""
+    single = AppRegistry(single=record(A))
+    assert single.identify([], SHARED).ref == A
+    assert single.identify([b"anything"], SHARED).evidence == (Evidence.SINGLE_APP,)
+    with pytest.raises(IdentityConfigurationError):
+        single.replace([record(B)])
+
+
+@pytest.mark.parametrize("tokens", [[], [b""], [b"wrong"], [b"secret "], [b"secret", b"secret"]])
+def test_single_app_mode_with_an_api_token_demands_it(tokens):
+    """DAPR_API_TOKEN is demanded of every request, exactly and once."""
+    single = AppRegistry(single=record(A), api_token="secret")
+    assert single.identify([b"secret"], SHARED).ref == A
+    with pytest.raises(RefusedError):
+        single.identify(tokens, SHARED)
+
+
+@pytest.mark.parametrize("good", ["a", "orders", "My-App_2", "0", "a" * 63])
+def test_app_ids_that_are_allowed(good):
+    """Letters, digits, dash and underscore make an app id."""
+    assert app_id_problem(good) is None
+
+
+@pytest.mark.parametrize("bad", ["", "a.b", "a||b", "a|b", "a/b", "-a", "a-", "a b", "ä", "a\n", "a" * 64, "a\x00"])
+def test_app_ids_that_could_forge_a_key_or_path_are_refused(bad):
+    """A separator, a dot, a path or a control character is no part of an app id."""
+    assert app_id_problem(bad)
