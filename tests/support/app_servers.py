@@ -24,6 +24,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true, at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - conditions of all kinds
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def raw_server(handler: StreamHandler, *, port: int = 0, ssl=None) -> AsyncIterator[int]:
     """Accept on loopback and let `handler` have each connection; yields the port. Ends every connection at the end."""
@@ -139,7 +146,7 @@ class H2cApp:
     seen: list[Seen] = field(default_factory=list)
     resets: int = 0
 
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # noqa: C901
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="latin-1"))
         connection.initiate_connection()
         writer.write(connection.data_to_send())

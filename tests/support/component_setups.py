@@ -114,7 +114,7 @@ def cases(block: str) -> list[Any]:
     return [
         pytest.param((row.type, function), id=f"{row.type}-{function.__name__}")
         for row in CATALOG.rows()
-        if row.block.split(".")[0] == block
+        if row.block == block
         for function in SETUPS.get(row.type, ())
     ]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from dapr_shared._proto import common_pb, wellknown_pb
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
 
 
 @dataclass

@@ -112,7 +112,7 @@ async def connected(address: str, *, ssl=None, receive_buffer: int | None = None
         host, _, port = address.rpartition(":")
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.setblocking(False)
+        sock.settimeout(0)
         await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
         reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
     else:
@@ -147,7 +147,7 @@ class Recorder:
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition, also one that nobody signals
             await asyncio.sleep(0.002)
 
 

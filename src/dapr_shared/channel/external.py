@@ -184,7 +184,7 @@ def _parse(url: str) -> tuple[Origin, bytes, bytes | None]:
     try:
         parts = urlsplit(url)
         port = parts.port
-        host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna").decode("ascii")
+        host = (parts.hostname or "").encode("idna").decode("ascii")
         path = parts.path.rstrip("/").encode("ascii")
     except ValueError as exc:
         raise ChannelConfigurationError(f"{url!r} is not a URL: {exc}") from exc

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from google.protobuf import json_format
@@ -45,6 +45,9 @@ HEALTH_CHECK = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck"
 
 DEFAULT_BODY_BYTES = 4 * 1024 * 1024
 """Longest body of an invocation, Dapr's `--max-body-size`; a gRPC message cannot be streamed."""
+
+_UNLIMITED = 2**31 - 1
+"""What a protobuf message can hold."""
 
 _TOKEN_KEY = "dapr-api-token"  # noqa: S105 - the key, not a token
 
@@ -127,6 +130,23 @@ class GrpcAppChannel(AppChannel):
         if self._client is not None:
             self._client.reconnect()
 
+    async def invoke(
+        self,
+        request: InvokeRequest,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - see the base class
+    ) -> InvokeResponse:
+        """See `AppChannel.invoke`. A streamed body is read first, up to the limit: a message cannot be sent in parts.
+
+        No slot is held meanwhile, and `timeout` does not run: a slow sender costs the app nothing.
+        """
+        if not isinstance(request.body, bytes) and self.healthy:
+            body = await request.body.read(self._body_bytes or _UNLIMITED)
+            request = InvokeRequest(
+                request.method, request.verb, request.query, request.headers, body, request.content_type
+            )
+        return await super().invoke(request, timeout=timeout)
+
     async def _open(self) -> None:
         tls = await asyncio.to_thread(_tls_options, self._tls) if self.properties.protocol == "grpcs" else None
         # The message around a body has a method, a content type and a query of its own.
@@ -135,10 +155,7 @@ class GrpcAppChannel(AppChannel):
 
     async def _send(self, request: InvokeRequest, timeout: float | None) -> InvokeResponse:  # noqa: ASYNC109 - the wire's
         client = self.client
-        body = request.body
-        if not isinstance(body, bytes):
-            body = await body.read(self._body_bytes or 2**31 - 1)
-        message = _on_invoke(request, body)
+        message = _on_invoke(request)
         metadata = [*_as_metadata(request.headers), *self._token]
         start = asyncio.get_running_loop().time()
         try:
@@ -178,12 +195,12 @@ class GrpcAppChannel(AppChannel):
             await client.aclose()
 
 
-def _on_invoke(request: InvokeRequest, body: bytes) -> bytes:
+def _on_invoke(request: InvokeRequest) -> bytes:
     """The serialized message of an OnInvoke call."""
     try:
         message = common_pb.InvokeRequest(
             method=request.method,
-            data=wellknown_pb.Any(value=body),
+            data=wellknown_pb.Any(value=cast("bytes", request.body)),  # `invoke` has read it
             content_type=(request.content_type or b"").decode("latin-1"),
             http_extension=common_pb.HTTPExtension(
                 verb=_VERBS.get(request.verb, 0), querystring=request.query.decode("latin-1")

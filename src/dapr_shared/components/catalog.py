@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from dapr_shared.contracts.component import Component
@@ -21,6 +20,12 @@ ENTRY_POINT_GROUP = "dapr_shared.components"
 """Entry points of this group are a `CatalogRow`, or a sequence of them, and add types of third parties."""
 
 DEFAULT_VERSION = "v1"
+
+
+def block_of(component_type: str) -> str:
+    """The part of a type that names the block: its first word, but for `middleware.http`. In lower case."""
+    first, _, rest = component_type.strip().casefold().partition(".")
+    return "middleware.http" if first == "middleware" and rest.startswith("http.") else first
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,8 @@ class CatalogRow:
 
     @property
     def block(self) -> str:
-        """The part of the type before its last name: `state`, `pubsub`, `middleware.http` and so on."""
-        return self.type.rpartition(".")[0]
+        """`state`, `secretstores`, `middleware.http` and so on."""
+        return block_of(self.type)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,6 +105,8 @@ class DuplicateTypeError(CatalogError):
 
 def installed_rows() -> list[CatalogRow]:
     """The rows that installed packages add. Raises `CatalogError` for an entry point that gives something else."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and seldom needed
+
     rows: list[CatalogRow] = []
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -196,8 +203,7 @@ class Catalog:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         if close:
             return f": did you mean {' or '.join(close)}?"
-        block = name.partition(".")[0]
-        same_block = [known_name for known_name in known if known_name.partition(".")[0] == block]
+        same_block = [known_name for known_name in known if block_of(known_name) == block_of(name)]
         return f"; known: {', '.join(same_block or known)}"
 
 

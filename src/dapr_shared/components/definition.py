@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dapr_shared.components.catalog import block_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -99,9 +101,7 @@ class Definition:
 
     def runtime_metadata(self) -> dict[str, str]:
         """The metadata that blocks read, names in lower case."""
-        block = self.resource.type.casefold().rpartition(".")[0]
-        # `bindings.aws.s3` has two dots: the block is the longest known prefix.
-        known = next((names for prefix, names in _RUNTIME_METADATA.items() if f"{block}.".startswith(f"{prefix}.")), ())
+        known = _RUNTIME_METADATA.get(block_of(self.resource.type), frozenset())
         return {name.lower(): value for name, value in self.values.items() if name.lower() in known}
 
 

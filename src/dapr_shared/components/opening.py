@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,9 @@ async def open_component(catalog: Catalog, definition: Definition, app: AppRef |
         async with asyncio.timeout(resource.init_timeout):
             await component.start(stack)
     except BaseException as error:
-        await stack.aclose()
+        with suppress(Exception):  # the error of the start is the one to tell
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await stack.aclose()
         problem = _problem(error, resource.init_timeout)
         if problem is None:
             raise
@@ -111,16 +113,17 @@ def _problem(error: BaseException, init_timeout: float) -> str | None:
     """What to tell the user; `None` for what is no failure of the component (cancellation, the end of the program)."""
     match error:
         case SettingError():
-            return f"spec.metadata {error.field}: {error.problem}"
+            text = f"spec.metadata {error.field}: {error.problem}"
         case UnknownVersionError():
-            return f"spec.version: {error}"
+            text = f"spec.version: {error}"
         case CatalogError():
-            return f"spec.type: {error}"
+            text = f"spec.type: {error}"
         case TimeoutError():
-            return f"not started within spec.initTimeout ({init_timeout:g} s)"
+            text = f"not started within spec.initTimeout ({init_timeout:g} s)"
         case BackendError():
-            return str(error)
+            text = str(error)
         case Exception():
-            return f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error}"
         case _:
-            return None
+            text = None
+    return text

@@ -53,7 +53,17 @@ class Setting:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all settings. Each field is `Annotated[type, Setting(...)]`; one without a default is required."""
+    """Base of all settings. Each field is `Annotated[type, Setting(...)]`; one without a default is required.
+
+    The text form shows no secret.
+    """
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{spec.attribute}={'…' if spec.setting.secret else repr(getattr(self, spec.attribute))}"
+            for spec in fields_of(type(self))
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class SettingError(ValueError):

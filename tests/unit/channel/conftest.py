@@ -3,11 +3,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dapr_shared.contracts.invocation import InvokeRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dapr_shared.channel.base import ChannelConfigurationError
 from dapr_shared.channel.external import ExternalConnections, HttpTarget
 from dapr_shared.channel.tls import endpoint_context
 from dapr_shared.contracts.invocation import AppUnreachableError
-from tests.support.app_servers import HttpApp, free_port, raw_server
+from tests.support.app_servers import HttpApp, free_port, raw_server, until
 
 
 @asynccontextmanager
@@ -21,12 +21,6 @@ async def connections(**options):
         made = ExternalConnections(**options)
         await made.start(stack)
         yield made
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_call_goes_to_the_base_url(call):
@@ -77,7 +71,7 @@ async def test_user_and_password_of_the_url_become_basic_authorization(call):
 @pytest.mark.parametrize(
     "url",
     ["", "orders", "/path", "ftp://host", "http://", "http://host:0", "http://host:99999", "http://host:x", "http://h?q=1",
-     "http://h#f", "http://h ost", "http://h\n", "http://[::1", "http://h/é", "HTTP//h"],
+     "http://h#f", "http://h ost", "http://h\n", "http://[::1", "http://h/é", "HTTP//h", "http://a..b", "http://" + "x" * 64 + ".test"],
 )  # fmt: skip
 async def test_what_is_no_base_url_is_refused(url):
     """Only absolute http and https URLs without query and fragment are targets."""
@@ -105,7 +99,7 @@ async def test_a_refused_connection_says_so(call):
     """Nobody listens: AppUnreachableError in the words of a dial."""
     port = free_port()
     async with connections() as outside:
-        with pytest.raises(AppUnreachableError, match=f"dial tcp 127.0.0.1:{port}: connection refused"):
+        with pytest.raises(AppUnreachableError, match=rf"dial tcp 127.0.0.1:{port}: connection refused"):
             await HttpTarget(f"http://127.0.0.1:{port}", outside).invoke(call())
 
 

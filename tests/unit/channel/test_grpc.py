@@ -22,7 +22,7 @@ from dapr_shared.core.errors import GrpcCode
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import ChannelTls
 from dapr_shared.wire.http.messages import BodyTooLargeError
-from tests.support.app_servers import free_port, raw_server
+from tests.support.app_servers import free_port, raw_server, until
 from tests.support.grpc_apps import GrpcApp, grpc_server
 
 REF = AppRef("orders")
@@ -36,12 +36,6 @@ async def channel(port: int, *, protocol="grpc", max_concurrency=0, health=None,
         await made.start(stack)
         yield made
     assert made.concurrency == 0
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_call_becomes_oninvoke_and_its_answer_a_response(call):
@@ -94,13 +88,26 @@ class Upload:
 
 
 async def test_a_streamed_body_is_read_up_to_the_limit(call):
-    """gRPC sends a body in one message; one over the limit is the caller's error and never reaches the app."""
+    """A gRPC app gets a body in one message; one over the limit is the caller's error and never reaches the app."""
     app = GrpcApp()
     async with grpc_server(app) as port, channel(port, body_bytes=100_000) as orders:
         assert (await orders.invoke(call(body=Upload(b"x" * 100_000)))).status == 200
         with pytest.raises(BodyTooLargeError):
             await orders.invoke(call(body=Upload(b"x" * 100_001)))
     assert [len(request.data.value) for request, _ in app.seen] == [100_000]
+
+
+async def test_a_slow_sender_holds_no_slot(call):
+    """While a streamed body is still coming, other calls of the app go on."""
+
+    class Slow(Upload):
+        async def read(self, limit: int) -> bytes:
+            assert orders.concurrency == 0
+            assert (await orders.invoke(call())).status == 200
+            return await super().read(limit)
+
+    async with grpc_server(GrpcApp()) as port, channel(port, max_concurrency=1) as orders:
+        assert (await orders.invoke(call(body=Slow(b"x")), timeout=5)).status == 200
 
 
 @pytest.mark.parametrize("code", [code for code in GrpcCode if code is not GrpcCode.OK])
@@ -152,7 +159,7 @@ async def test_a_refused_connection_says_so_and_is_reported(call):
     async with channel(port) as orders:
         heard: list[None] = []
         orders.on_unreachable = lambda: heard.append(None)
-        with pytest.raises(AppUnreachableError, match=f"^dial tcp 127.0.0.1:{port}: connection refused$"):
+        with pytest.raises(AppUnreachableError, match=rf"^dial tcp 127.0.0.1:{port}: connection refused$"):
             await orders.invoke(call())
         assert heard == [None]
 
@@ -162,7 +169,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable(call):
     async with AsyncExitStack() as stack:
         orders = GrpcAppChannel(REF, ChannelProperties("grpc", "no-such-host.invalid", 80))
         await orders.start(stack)
-        with pytest.raises(AppUnreachableError, match="dial tcp no-such-host.invalid:80: "):
+        with pytest.raises(AppUnreachableError, match=r"dial tcp no-such-host\.invalid:80: "):
             await orders.invoke(call(), timeout=5)
 
 
@@ -264,7 +271,7 @@ async def test_the_proxy_gets_the_connection_and_the_token():
 
 
 async def test_closing_lets_calls_in_flight_finish(call):
-    """aclose waits for what runs; after its grace what is left fails."""
+    """Closing waits for what runs; after its grace what is left fails."""
     app = GrpcApp(hold=asyncio.Event())
     async with grpc_server(app) as port:
         async with channel(port) as orders:
@@ -291,7 +298,7 @@ def server_credentials(certificates, *, client_ca=None):
 
 
 async def test_grpcs_verifies_and_shows_its_certificate(call, certificates):
-    """grpcs checks the app's certificate against the caFile and gives the client's own."""
+    """With grpcs the channel checks the app's certificate against the caFile and gives the client's own."""
     credentials = server_credentials(certificates, client_ca=certificates.ca)
     files = {"cert_file": str(certificates.client_cert), "key_file": str(certificates.client_key)}
     good = ChannelTls(ca_file=str(certificates.ca), server_name="app.test", **files)

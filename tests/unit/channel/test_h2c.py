@@ -122,7 +122,7 @@ async def test_a_refused_connection_says_so(call):
     """Nobody listens: AppUnreachableError in the words of a dial."""
     port = free_port()
     async with channel(port) as orders:
-        with pytest.raises(AppUnreachableError, match=f"^dial tcp 127.0.0.1:{port}: connection refused$"):
+        with pytest.raises(AppUnreachableError, match=rf"^dial tcp 127.0.0.1:{port}: connection refused$"):
             await orders.invoke(call())
 
 

@@ -22,7 +22,7 @@ class Silent(AppChannel):
     async def _close(self) -> None:
         pass
 
-    async def _send(self, request, timeout):
+    async def _send(self, request, timeout):  # noqa: ASYNC109 - the signature of the class
         raise NotImplementedError
 
     async def _probe(self, health):
@@ -118,7 +118,7 @@ def test_a_closed_port_is_one_failure_an_interval(made):
 
 async def test_an_error_or_a_timeout_is_a_failure_without_a_status(made):
     """A probe that gets no answer counts as a failure and never raises."""
-    channel, observer, clock, probe = made
+    channel, observer, _, probe = made
     channel.answer = OSError("gone")
     answer = await probe.probe()
     assert (answer.healthy, answer.status) == (False, "")

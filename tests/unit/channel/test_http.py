@@ -7,6 +7,7 @@ import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+import uvloop
 
 from dapr_shared.channel.base import ChannelConfigurationError, ChannelProperties, HealthProperties
 from dapr_shared.channel.http import HttpAppChannel
@@ -20,7 +21,7 @@ from dapr_shared.contracts.invocation import (
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import ChannelTls
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError
-from tests.support.app_servers import HttpApp, free_port, raw_server
+from tests.support.app_servers import HttpApp, free_port, raw_server, until
 
 REF = AppRef("orders")
 
@@ -33,12 +34,6 @@ async def channel(port: int, *, protocol="http", max_concurrency=0, health=None,
         await made.start(stack)
         yield made
     assert made.concurrency == 0
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Upload:
@@ -137,7 +132,7 @@ async def test_a_refused_connection_says_so_and_is_reported(call):
     async with channel(port) as orders:
         heard: list[None] = []
         orders.on_unreachable = lambda: heard.append(None)
-        with pytest.raises(AppUnreachableError, match=f"^dial tcp 127.0.0.1:{port}: connection refused$"):
+        with pytest.raises(AppUnreachableError, match=rf"^dial tcp 127.0.0.1:{port}: connection refused$"):
             await orders.invoke(call())
         assert heard == [None]
         assert not await orders.reachable()
@@ -148,7 +143,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable(call):
     async with AsyncExitStack() as stack:
         orders = HttpAppChannel(REF, ChannelProperties("http", "no-such-host.invalid", 80))
         await orders.start(stack)
-        with pytest.raises(AppUnreachableError, match="dial tcp no-such-host.invalid:80: "):
+        with pytest.raises(AppUnreachableError, match=r"dial tcp no-such-host\.invalid:80: "):
             await orders.invoke(call())
         assert not await orders.reachable()
 
@@ -211,7 +206,7 @@ async def test_an_app_that_restarts_on_its_port_is_called_again(call):
 
 
 async def test_no_more_calls_at_a_time_than_the_app_takes(call):
-    """maxConcurrency holds, streamed answers included; the rest waits and is served."""
+    """The limit holds, streamed answers included; the rest waits and is served."""
     app = HttpApp(hold=asyncio.Event())
     async with raw_server(app) as port, channel(port, max_concurrency=3) as orders:
         calls = [asyncio.create_task(orders.invoke(call())) for _ in range(10)]
@@ -275,7 +270,7 @@ async def test_an_unhealthy_app_is_not_called(call):
     """With health checks on, calls are refused in Dapr's words until the app is healthy."""
     app = HttpApp()
     async with raw_server(app) as port, channel(port, health=HealthProperties()) as orders:
-        with pytest.raises(AppNotHealthyError, match="^app is not in a healthy state$"):
+        with pytest.raises(AppNotHealthyError, match=r"^app is not in a healthy state$"):
             await orders.invoke(call())
         with pytest.raises(AppNotHealthyError):
             async with orders.slot():
@@ -311,7 +306,7 @@ async def test_a_health_probe_of_a_silent_app_ends_in_time():
 
 
 async def test_closing_lets_calls_in_flight_finish(call):
-    """aclose waits for what runs, still takes what comes meanwhile, and refuses afterwards."""
+    """Closing waits for what runs, still takes what comes meanwhile, and refuses afterwards."""
     app = HttpApp(hold=asyncio.Event())
     async with raw_server(app) as port, channel(port) as orders:
         running = asyncio.create_task(orders.invoke(call()))
@@ -323,7 +318,7 @@ async def test_closing_lets_calls_in_flight_finish(call):
         app.hold.set()
         assert [answer.status for answer in await asyncio.gather(running, late)] == [200, 200]
         await closing
-        with pytest.raises(AppUnreachableError, match="the channel to app orders.default is closed"):
+        with pytest.raises(AppUnreachableError, match=r"the channel to app orders\.default is closed"):
             await orders.invoke(call())
         await orders.aclose()
 
@@ -406,3 +401,22 @@ async def test_an_address_that_is_no_host_name_is_named_at_the_start():
     async with AsyncExitStack() as stack:
         with pytest.raises(ChannelConfigurationError, match=r"channel.address"):
             await orders.start(stack)
+
+
+def test_calls_work_on_the_production_loop(call):
+    """The same on uvloop: whole and streamed answers, a slot limit, a health probe, a refused connection."""
+
+    async def use() -> None:
+        app = HttpApp()
+        async with raw_server(app) as port, channel(port, max_concurrency=2, health=HealthProperties()) as orders:
+            orders.healthy = await orders.check_health()
+            answers = await asyncio.gather(*(orders.invoke(call(), timeout=5) for _ in range(10)))
+            assert [answer.body for answer in answers] == [b"ok"] * 10
+            app.chunks = [b"x" * 100_000]
+            assert len(await (await orders.invoke(call())).body.read(100_000)) == 100_000
+        async with channel(free_port()) as orders:
+            with pytest.raises(AppUnreachableError, match="connection refused"):
+                await orders.invoke(call())
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(use())

@@ -15,7 +15,7 @@ from dapr_shared.channel.watch import AppWatch
 from dapr_shared.contracts.invocation import AppNotHealthyError, AppUnreachableError, ChannelError
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import AppChannel, ChannelProtocol, ChannelTls, HealthCheck
-from tests.support.app_servers import HttpApp, free_port, raw_server
+from tests.support.app_servers import HttpApp, free_port, raw_server, until
 
 A, B = AppRef("a"), AppRef("b")
 
@@ -38,12 +38,6 @@ async def table_of(**options):
 def spec(port: int, **settings) -> ChannelSpec:
     token = settings.pop("api_token", None)
     return ChannelSpec(AppChannel(port=port, **settings), token)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

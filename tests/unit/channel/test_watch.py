@@ -18,7 +18,7 @@ from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.channel.schedule import ProbeSchedule
 from dapr_shared.channel.watch import AppWatch
 from dapr_shared.core.ids import AppRef
-from tests.support.app_servers import HttpApp, free_port, raw_server
+from tests.support.app_servers import HttpApp, free_port, raw_server, until
 
 
 class Observer:
@@ -46,12 +46,6 @@ async def watching():
         watch = AppWatch(observer)
         await watch.start(stack)
         yield watch, observer.told
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_an_app_that_comes_is_seen_soon():
@@ -242,7 +236,7 @@ def test_a_port_accepts_or_not_and_no_descriptor_is_left(loop_factory):
             full.listen(0)
             address = full.getsockname()
             for filler in (one, two):
-                filler.setblocking(False)
+                filler.setblocking(False)  # noqa: FBT003
                 filler.connect_ex(address)
             start = time.monotonic()
             assert not await accepts_tcp(*address, 0.2)

@@ -6,7 +6,6 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from dapr_shared.components import catalog as catalog_module
 from dapr_shared.components.catalog import (
     Catalog,
     CatalogError,
@@ -117,7 +116,7 @@ def test_entry_points(monkeypatch):
         EntryPoint("one", "tests.support.component_needs_more:ROW", "dapr_shared.components"),
         EntryPoint("more", "tests.support.component_needs_more:ROWS", "dapr_shared.components"),
     ]
-    monkeypatch.setattr(catalog_module, "entry_points", lambda group: points)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
     assert [row.type for row in installed_rows()] == ["state.plugin1", "state.plugin2", "state.plugin3"]
     for value in ("json:loads", "json:nothing", "no_such_module:x"):
         points[:] = [EntryPoint("bad", value, "dapr_shared.components")]

@@ -157,6 +157,12 @@ async def test_start_errors(registry, definition, problem):
     assert registry.find(Fake, A, "c") is None
 
 
+async def test_failed_start_that_does_not_close(registry):
+    """A component that fails to start and then to close is the error of its start."""
+    with pytest.raises(ComponentStartError, match="no route"):
+        await registry.open(define("c", {"fail": "no route", "failToClose": "1"}))
+
+
 async def test_ignored_errors(registry, problems):
     """With ignoreErrors the start goes on and the problem is reported."""
     await registry.open(define("c", {"fail": "no route"}, ignore_errors=True))

@@ -180,8 +180,7 @@ async def test_a_cut_off_answer_is_never_taken_for_a_whole_one(name, client_of):
     raw, error = CUT[name]
     async with origin(raw, close=True) as app, client_of(app) as client:
         with pytest.raises(error):
-            answer = await client.request("POST", b"/", [], b"x", timeout=5)
-            await answer.body.read(10**9)
+            await (await client.request("POST", b"/", [], b"x", timeout=5)).body.read(10**9)
         assert client.idle_connections == 0
 
 

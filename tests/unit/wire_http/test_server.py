@@ -1,4 +1,5 @@
 """The server, request by request: framing of answers, persistence, bodies, limits and time limits."""
+# ruff: noqa: SIM117 - what runs inside what is clearer nested
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def answering(*responses: Response):
 
 async def test_the_request_as_the_handler_sees_it(running, recorder):
     """Method, raw target, lower-case names, values without surrounding white space, version, peer and listener."""
-    raw = b"PATCH /v1.0/a%2Fb//c?x=1&x=2 HTTP/1.1\r\nHOST: a:1\r\nX-Y: \t v w \t\r\nX-Y: 2\r\nContent-Length: 2\r\n\r\nhi"
+    raw = (
+        b"PATCH /v1.0/a%2Fb//c?x=1&x=2 HTTP/1.1\r\nHOST: a:1\r\nX-Y: \t v w \t\r\nX-Y: 2\r\nContent-Length: 2\r\n\r\nhi"
+    )
     async with running(recorder, listener="evidence") as server, connected(server.address) as peer:
         await peer.ask(raw)
     request = recorder.requests[0]
@@ -107,7 +110,9 @@ async def test_small_bodies_arrive_whole_and_large_or_chunked_ones_as_streams(ru
         return Response(200, [], b"%d" % size)
 
     async with running(handler) as server, connected(server.address) as peer:
-        sizes = [(await peer.ask(raw)).body for raw in (post(b""), post(b"x" * 65536), post(b"x" * 65537), chunked(b"x"))]
+        sizes = [
+            (await peer.ask(raw)).body for raw in (post(b""), post(b"x" * 65536), post(b"x" * 65537), chunked(b"x"))
+        ]
     assert kinds == [True, True, 65537, None]
     assert sizes == [b"0", b"65536", b"65537", b"1"]
 
@@ -143,7 +148,11 @@ async def test_answers_without_a_body(status, running):
     async def pieces():
         yield b"never"
 
-    responses = Response(status, [(b"content-length", b"5")], b"never"), Response(status, [], pieces()), Response(200, [])
+    responses = (
+        Response(status, [(b"content-length", b"5")], b"never"),
+        Response(status, [], pieces()),
+        Response(200, []),
+    )
     async with running(answering(*responses)) as server, connected(server.address) as peer:
         for _ in range(2):
             answer = await peer.ask(GET)
@@ -312,7 +321,13 @@ async def reading(request):
 
 @pytest.mark.parametrize(
     "raw",
-    [post(b"x" * 1001), post(b"x" * 200_000), post(b"", length=10**12), chunked(b"x" * 900, b"x" * 101), chunked(b"x" * 9999)],
+    [
+        post(b"x" * 1001),
+        post(b"x" * 200_000),
+        post(b"", length=10**12),
+        chunked(b"x" * 900, b"x" * 101),
+        chunked(b"x" * 9999),
+    ],
 )
 async def test_a_body_over_the_limit_is_the_handlers_to_answer(raw, running):
     """The handler's read fails, its answer arrives although the rest is still being sent, and the connection ends."""

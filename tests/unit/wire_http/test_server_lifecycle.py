@@ -1,4 +1,5 @@
 """Listening, draining and closing."""
+# ruff: noqa: SIM117 - what runs inside what is clearer nested
 
 from __future__ import annotations
 

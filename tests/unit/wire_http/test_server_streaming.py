@@ -1,4 +1,5 @@
 """Streamed answers and bodies: flushing, back-pressure, and what becomes of iterators."""
+# ruff: noqa: SIM117 - what runs inside what is clearer nested
 
 from __future__ import annotations
 

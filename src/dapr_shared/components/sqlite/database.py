@@ -50,6 +50,7 @@ class DatabaseOptions:
     """Seconds to wait for another process's lock; at most 0: not at all."""
     wal: bool = True
     synchronous: Literal["full", "normal"] = "full"
+    """`normal` counts in WAL mode alone."""
     exclusive: bool = False
     """Refuse a database that another process holds in the same way."""
     queue_limit: int = 8192
@@ -336,14 +337,12 @@ def _connect(
 
 
 def _journal(connection: apsw.Connection, options: DatabaseOptions) -> None:
-    mode = "memory" if options.location.path is None else "wal" if options.wal else "delete"
+    wanted = "memory" if options.location.path is None else "wal" if options.wal else "delete"
     cursor = _cursor(connection)
-    for statement in (
-        f"PRAGMA journal_mode = {mode}",
-        f"PRAGMA journal_size_limit = {WAL_SIZE_LIMIT}",
-        f"PRAGMA synchronous = {options.synchronous}",
-    ):
-        cursor.execute(statement).fetchall()
+    ((mode,),) = cursor.execute(f"PRAGMA journal_mode = {wanted}").fetchall()  # not every file system can do wal
+    cursor.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_LIMIT}").fetchall()
+    # With a rollback journal, `normal` could damage the file when power is lost.
+    cursor.execute(f"PRAGMA synchronous = {options.synchronous if mode == 'wal' else 'full'}")
 
 
 def _in_transaction(connection: apsw.Connection, work: Callable[[Cursor], None]) -> None:

@@ -113,7 +113,7 @@ class SqliteStateSettings(Settings, frozen=True, kw_only=True):
         Literal["full", "normal"],
         Setting(
             "full: a saved value survives a killed process and lost power. normal: lost power may take the last values, "
-            "and saving costs less; a killed process takes none in either.",
+            "and saving costs less; a killed process takes none in either. With disableWAL always full.",
             choices=("full", "normal"),
         ),
     ] = "full"

@@ -216,13 +216,15 @@ class HttpClient:
         """A fresh connection, or, with as many open as may be, the next one that becomes free."""
         try:
             async with asyncio.timeout_at(deadline):
-                if self._count < self.limits.connections:
-                    self._count += 1
-                else:
+                while True:
+                    if self._count < self.limits.connections:
+                        self._count += 1
+                        return await self._connect(loop)
                     freed = await self._wait(loop)
-                    if freed is not None:
+                    if freed is None:
+                        return await self._connect(loop)
+                    if freed.usable:  # it may have died since it was given to us
                         return freed
-                return await self._connect(loop)
         except TimeoutError as error:
             raise RequestTimeoutError("no connection was free in time", sent=False) from error
 
@@ -260,9 +262,12 @@ class HttpClient:
                         lambda: connection, self._host, self._port, ssl=self._ssl, server_hostname=self._server_name
                     )
         except BaseException as error:
+            # Not left to connection_lost(): uvloop never calls it for a connection whose opening is cancelled late.
             if connection.connected:
-                connection.abort()  # connection_ended() gives up the slot
+                connection.abort()
+                self.connection_ended(connection)
             else:
+                connection.abandon()
                 self._give_up_slot()
             if isinstance(error, TimeoutError):
                 raise ConnectError(f"no connection within {self.limits.connect_timeout} s") from error
@@ -310,13 +315,14 @@ class HttpClient:
             self._sweeper = loop.call_later(max(0.02, self.limits.idle_timeout / 4), self._sweep)
 
     def connection_ended(self, connection: ClientConnection) -> None:
-        """Forget a connection (called by the connection)."""
+        """Forget a connection (called by the connection, once or more)."""
         if connection in self._idle:
             self._idle.remove(connection)
-        self._open.discard(connection)
-        self._give_up_slot()
-        if not self._open:
-            self._empty.set()
+        if connection in self._open:
+            self._open.remove(connection)
+            self._give_up_slot()
+            if not self._open:
+                self._empty.set()
 
     def _sweep(self) -> None:
         """Close what has been idle, or alive, for too long."""

@@ -132,7 +132,10 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._pool.connection_opened(self)
+        if self._phase is _Phase.CLOSED:
+            self._transport.abort()
+        else:
+            self._pool.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, by phase."""
@@ -198,6 +201,10 @@ class ClientConnection(asyncio.Protocol):
         """Give up what is in progress, with this error, and close."""
         self._lose(error)
         self.abort()
+
+    def abandon(self) -> None:
+        """Nobody waits for this connection any more; should it still open, it closes at once."""
+        self._phase = _Phase.CLOSED
 
     def give_up(self, answer: asyncio.Future[ClientResponse], error: HttpClientError) -> None:
         """Give up waiting for this answer; too late, the connection may already carry another request."""

@@ -202,7 +202,7 @@ class ResponseHead(_Head):
 
     def __init__(self, raw: bytes) -> None:
         super().__init__()
-        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or b"\x00" in raw:
             raise HeadError(502, "not an HTTP/1.1 answer")
         try:
             HttpResponseParser(self).feed_data(raw)

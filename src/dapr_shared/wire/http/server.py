@@ -162,8 +162,11 @@ class HttpServer:
                 break
             accepted.settimeout(0)
             with contextlib.suppress(OSError):
-                await self._state.loop.connect_accepted_socket(
-                    lambda: ServerConnection(self._state), accepted, ssl=self._ssl
+                # Shielded: uvloop never tells a protocol of the loss of a connection whose opening is cancelled late.
+                await asyncio.shield(
+                    self._state.loop.connect_accepted_socket(
+                        lambda: ServerConnection(self._state), accepted, ssl=self._ssl
+                    )
                 )
         self._close_listener()
 

@@ -1,0 +1,142 @@
+"""The command `python -m benchmarks`: run scenarios, print tables, write JSON.
+
+Without names all scenarios run. The environment variable `DAPRD` or `--peer` names a daprd to compare with (all
+components compiled in); without one the ratios read "not compared". The exit code is 0, 1 (a scenario failed) or 2
+(wrong arguments, a missing tool).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from benchmarks.deployments import Deployment, save_value, start_apps, start_ours, start_peer
+from benchmarks.footprint import Footprint
+from benchmarks.footprint import measure as measure_footprint
+from benchmarks.load import GRPC_CONNECTIONS, GRPC_IN_FLIGHT, HTTP_CONNECTIONS, MissingToolError, check_tools
+from benchmarks.measure import Result
+from benchmarks.measure import run as run_scenario
+from benchmarks.processes import BenchmarkError
+from benchmarks.report import as_json, footprint_table, load_table
+from benchmarks.scenarios import FOOTPRINT, Scenario, scenarios
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+    from types import FrameType
+
+DEFAULT_ROUNDS = 3
+DEFAULT_SECONDS = 1.5
+IDLE_SECONDS = 3.0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run; the exit code."""
+    known = [*scenarios(), FOOTPRINT]
+    arguments = _parser(known).parse_args(words)
+    wrong = [name for name in arguments.scenario if name not in known]
+    if wrong:
+        print(f"benchmarks: unknown scenario {wrong[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    names = arguments.scenario or known
+    chosen = [scenarios()[name] for name in names if name != FOOTPRINT]
+    try:
+        check_tools(sorted({"h2load" if scenario.grpc else "wrk" for scenario in chosen}))
+    except MissingToolError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    peer = arguments.peer or os.environ.get("DAPRD") or None
+    if peer is not None and shutil.which(peer) is None:
+        print(f"benchmarks: the peer {peer!r} is not an executable file", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)  # so that what was started is ended too
+    with tempfile.TemporaryDirectory(prefix="dapr-shared-benchmarks-") as folder:
+        try:
+            return _run(chosen, FOOTPRINT in names, Path(folder), peer, arguments)
+        except BenchmarkError as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            return 1
+
+
+def _run(
+    chosen: Sequence[Scenario], footprint: bool, folder: Path, peer: str | None, arguments: argparse.Namespace  # noqa: FBT001
+) -> int:
+    results: list[Result] = []
+    footprints: list[Footprint] = []
+    if footprint:
+        _progress(FOOTPRINT)
+        footprints = measure_footprint(folder, peer, rounds=arguments.rounds, seconds=IDLE_SECONDS)
+    if chosen:
+        with contextlib.ExitStack() as stack:
+            deployments = _start(stack, folder, peer, grpc=any(scenario.grpc for scenario in chosen))
+            for scenario in chosen:
+                _progress(scenario.name)
+                taking_part = deployments if scenario.grpc else [one for one in deployments if "native" not in one.name]
+                results += run_scenario(
+                    scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds
+                )
+    _progress("")
+    if results:
+        print(load_table(results, scenarios()))
+    if footprints:
+        print(f"\n{footprint_table(footprints)}")
+    if arguments.json:
+        settings = {
+            "rounds": arguments.rounds,
+            "seconds": arguments.seconds,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "http_connections": HTTP_CONNECTIONS,
+            "grpc_connections": GRPC_CONNECTIONS,
+            "grpc_in_flight": GRPC_IN_FLIGHT,
+            "compared": peer is not None,
+        }
+        Path(arguments.json).write_text(as_json(settings, results, footprints, scenarios()), encoding="utf-8")
+    return 0
+
+
+def _start(stack: ExitStack, folder: Path, peer: str | None, *, grpc: bool) -> list[Deployment]:
+    apps = start_apps(stack, folder)
+    deployments = [start_ours(stack, folder, apps)]
+    if grpc and importlib.util.find_spec("pygrpc_native") is not None:
+        deployments.append(start_ours(stack, folder, apps, "native"))
+    if peer is not None:
+        deployments.append(start_peer(stack, folder, apps, peer))
+    for deployment in deployments:
+        save_value(deployment)
+    return deployments
+
+
+def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenario", nargs="*", help=f"one of {', '.join(known)}; default: all")
+    parser.add_argument("--peer", metavar="PATH", help="a daprd to compare with; default: $DAPRD")
+    parser.add_argument("--rounds", type=int, choices=range(1, 101), metavar="N", default=DEFAULT_ROUNDS)
+    parser.add_argument("--seconds", type=float, metavar="S", default=DEFAULT_SECONDS, help="of one round (default 1.5)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file too")
+    return parser
+
+
+def _progress(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What is measured: one row a scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from benchmarks.apps import BODY, METHOD
+from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, STORES, VALUE, save_body
+
+_SERVICE = "/dapr.proto.runtime.v1.Dapr"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One request that is sent again and again."""
+
+    name: str
+    path: str
+    apps: tuple[str, ...] = (CALLER,)
+    """The apps that take part: their sidecars' processor time counts."""
+    goal: float = 0.0
+    """The ratio to daprd's processor time that is aimed at; 0: none."""
+    grpc: bool = False
+    method: str = "GET"
+    body: bytes | None = None
+    """HTTP: the body; gRPC: the message."""
+    headers: tuple[str, ...] = ()
+    answer_bytes: int = 0
+    """gRPC: the least length of an answer that is no error."""
+
+
+FOOTPRINT = "footprint"
+"""The scenario without requests: memory, start and idle processor time."""
+
+_GOALS = {
+    "http-state-get": 0.7,
+    "http-state-save-memory": 0.8,
+    "http-state-save-sqlite": 0.4,
+    "grpc-state-get-memory": 1.3,
+    "grpc-state-get-sqlite": 1.1,
+}
+
+
+def _goal(name: str, store: str) -> float:
+    return _GOALS.get(f"{name}-{store}", _GOALS.get(name, 0.0))
+
+
+@cache
+def scenarios() -> dict[str, Scenario]:
+    """All scenarios with requests by name, in the order in which they run."""
+    rows = [
+        Scenario(
+            "http-invoke", f"/v1.0/invoke/{HTTP_APP}/method/hello", (CALLER, HTTP_APP), 0.15, method="POST", body=BODY
+        )
+    ]
+    rows += [
+        Scenario(f"http-state-get-{store}", f"/v1.0/state/{store}/{KEY}", goal=_goal("http-state-get", store))
+        for store in STORES
+    ]
+    rows += [
+        Scenario(
+            f"http-state-save-{store}",
+            f"/v1.0/state/{store}",
+            goal=_goal("http-state-save", store),
+            method="POST",
+            body=save_body(),
+        )
+        for store in STORES
+    ]
+    return {row.name: row for row in [*rows, *_grpc_rows()]}
+
+
+def _grpc_rows() -> list[Scenario]:
+    # Imported here: naming the scenarios (`--help`) needs no protobuf.
+    from dapr_shared._proto import common_pb, runtime_pb  # noqa: PLC0415
+
+    rows = [
+        Scenario(
+            f"grpc-state-get-{store}",
+            f"{_SERVICE}/GetState",
+            goal=_goal("grpc-state-get", store),
+            grpc=True,
+            body=runtime_pb.GetStateRequest(store_name=store, key=KEY).SerializeToString(),
+            answer_bytes=len(VALUE),
+        )
+        for store in STORES
+    ]
+    item = common_pb.StateItem(key=KEY, value=VALUE)
+    rows += [
+        Scenario(
+            f"grpc-state-save-{store}",
+            f"{_SERVICE}/SaveState",
+            grpc=True,
+            body=runtime_pb.SaveStateRequest(store_name=store, states=[item]).SerializeToString(),
+        )
+        for store in STORES
+    ]
+    invoke = runtime_pb.InvokeServiceRequest(id=HTTP_APP)
+    invoke.message.method = "hello"
+    invoke.message.data.value = BODY
+    invoke.message.content_type = "text/plain"
+    invoke.message.http_extension.verb = common_pb.HTTPExtension.POST
+    rows.append(
+        Scenario(
+            "grpc-invoke-service",
+            f"{_SERVICE}/InvokeService",
+            (CALLER, HTTP_APP),
+            0.5,
+            grpc=True,
+            body=invoke.SerializeToString(),
+            answer_bytes=len(BODY),
+        )
+    )
+    rows.append(
+        Scenario(
+            "grpc-proxy-unary",
+            METHOD,
+            (CALLER, GRPC_APP),
+            0.6,
+            grpc=True,
+            body=BODY,
+            headers=(f"dapr-app-id: {GRPC_APP}",),
+            answer_bytes=len(BODY),
+        )
+    )
+    return rows

@@ -1,0 +1,66 @@
+"""Definitions: which metadata blocks read, what an open component depends on."""
+
+from __future__ import annotations
+
+import pytest
+
+from dapr_shared.components.catalog import block_of
+from tests.support.component_fakes import define
+
+
+@pytest.mark.parametrize(
+    ("component_type", "block"),
+    [
+        ("state.sqlite", "state"),
+        ("Bindings.aws.S3", "bindings"),
+        ("secretstores.local.file", "secretstores"),
+        ("middleware.http.bearer", "middleware.http"),
+        ("middleware.http", "middleware"),
+        ("", ""),
+    ],
+)
+def test_blocks(component_type, block):
+    """The block is the first word of a type, but for HTTP middleware."""
+    assert block_of(component_type) == block
+
+
+@pytest.mark.parametrize(
+    ("component_type", "names"),
+    [
+        ("state.redis", {"keyprefix", "actorstatestore", "outboxpublishtopic"}),
+        ("STATE.redis", {"keyprefix", "actorstatestore", "outboxpublishtopic"}),
+        ("lock.redis", {"keyprefix"}),
+        ("pubsub.redis", {"consumerid", "publishingscopes"}),
+        ("bindings.aws.s3", {"direction", "route"}),
+        ("middleware.http.wasm", {"strictsandbox"}),
+        ("secretstores.local.file", set()),
+    ],
+)
+def test_runtime_metadata(component_type, names):
+    """A block gets exactly the metadata that Dapr's runtime reads for it, names in lower case."""
+    values = {
+        name: name
+        for name in [
+            "KeyPrefix",
+            "actorStateStore",
+            "outboxPublishTopic",
+            "consumerID",
+            "publishingScopes",
+            "direction",
+            "Route",
+            "strictSandbox",
+            "redisHost",
+        ]
+    }
+    found = define("c", values, type=component_type).runtime_metadata()
+    assert set(found) == names
+    assert all(value.lower() == name for name, value in found.items())
+
+
+def test_opening_key():
+    """Who sees a component, and how errors of its start count, do not make it another open component."""
+    one = define("c", {"x": "1"})
+    same = define("c", {"x": "1"}, file="2.yaml", scopes=("a",), ignore_errors=True, init_timeout=9.0, type="FAKE.one")
+    assert one.opening_key == same.opening_key
+    assert one.opening_key != define("c", {"x": "2"}).opening_key
+    assert one.opening_key != define("c", {"x": "1"}, namespace="other").opening_key
