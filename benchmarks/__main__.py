@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUNDS = 3
 DEFAULT_SECONDS = 1.5
-IDLE_SECONDS = 3.0
+IDLE_SECONDS = 2.0
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -61,14 +61,14 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)  # so that what was started is ended too
     with tempfile.TemporaryDirectory(prefix="dapr-shared-benchmarks-") as folder:
         try:
-            return _run(chosen, FOOTPRINT in names, Path(folder), peer, arguments)
+            return _run(chosen, Path(folder), peer, arguments, footprint=FOOTPRINT in names)
         except BenchmarkError as error:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 1
 
 
 def _run(
-    chosen: Sequence[Scenario], footprint: bool, folder: Path, peer: str | None, arguments: argparse.Namespace  # noqa: FBT001
+    chosen: Sequence[Scenario], folder: Path, peer: str | None, arguments: argparse.Namespace, *, footprint: bool
 ) -> int:
     results: list[Result] = []
     footprints: list[Footprint] = []
@@ -123,7 +123,9 @@ def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("scenario", nargs="*", help=f"one of {', '.join(known)}; default: all")
     parser.add_argument("--peer", metavar="PATH", help="a daprd to compare with; default: $DAPRD")
     parser.add_argument("--rounds", type=int, choices=range(1, 101), metavar="N", default=DEFAULT_ROUNDS)
-    parser.add_argument("--seconds", type=float, metavar="S", default=DEFAULT_SECONDS, help="of one round (default 1.5)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", default=DEFAULT_SECONDS, help="of one round (default 1.5)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file too")
     return parser
 

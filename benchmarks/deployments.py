@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLER, HTTP_APP, GRPC_APP = "caller", "http-app", "grpc-app"
+PEER = "daprd"
 STORES = ("memory", "sqlite")
 KEY = "bench"
 VALUE = b'"eighteen letters.."'
@@ -127,7 +128,7 @@ def start_peer(stack: ExitStack, folder: Path, apps: Sequence[App], binary: str)
     for number, process in enumerate(processes.values()):
         wait_healthy(process, ports[4 * number])
     seconds = time.perf_counter() - began
-    return Deployment("daprd", ports[0], ports[1], (), processes, seconds)
+    return Deployment(PEER, ports[0], ports[1], (), processes, seconds)
 
 
 def save_value(deployment: Deployment) -> None:

@@ -56,9 +56,7 @@ def check_tools(names: Iterable[str]) -> None:
             raise MissingToolError(f"{name} is not installed: apt-get install {PACKAGES[name]}")
 
 
-def wrk(
-    folder: Path, url: str, seconds: float, *, method: str, body: bytes | None, headers: Sequence[str]
-) -> Load:
+def wrk(folder: Path, url: str, seconds: float, *, method: str, body: bytes | None, headers: Sequence[str]) -> Load:
     """Send one request again and again over `HTTP_CONNECTIONS` connections for about so many seconds."""
     script = folder / "request.lua"
     script.write_text(lua(method, body), encoding="ascii")
@@ -122,9 +120,7 @@ def frame(message: bytes) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def h2load(
-    folder: Path, url: str, calls: int, *, message: bytes, headers: Sequence[str], answer_bytes: int
-) -> Load:
+def h2load(folder: Path, url: str, calls: int, *, message: bytes, headers: Sequence[str], answer_bytes: int) -> Load:
     """Make `calls` gRPC calls; each answer must have at least `answer_bytes` bytes of message.
 
     h2load knows nothing of gRPC, whose errors are 200 without a message: the sum of the answers' bytes shows them.

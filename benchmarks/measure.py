@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.deployments import PEER
 from benchmarks.load import Load, h2load, wrk
 from benchmarks.processes import LOOPBACK, BenchmarkError, status
 
@@ -91,13 +92,7 @@ def _warm_up(scenario: Scenario, deployment: Deployment, folder: Path, seconds: 
     """Connect, fill caches, and find how many gRPC calls fill a round (0 for HTTP, which is run by the clock)."""
     if scenario.grpc:
         return max(WARM_UP_CALLS, round(_load(scenario, deployment, folder, WARM_UP_CALLS, 0).rate * seconds))
-    answer = status(
-        deployment.http_port,
-        scenario.method,
-        scenario.path,
-        scenario.body,
-        (*deployment.headers, *scenario.headers),
-    )
+    answer = status(deployment.http_port, scenario.method, scenario.path, scenario.body, _headers(scenario, deployment))
     if answer // 100 != 2:
         raise BenchmarkError(f"{scenario.name} on {deployment.name}: answered with status {answer}")
     _load(scenario, deployment, folder, 0, WARM_UP_SECONDS)
@@ -115,7 +110,7 @@ def _round(scenario: Scenario, deployment: Deployment, folder: Path, calls: int,
 
 
 def _load(scenario: Scenario, deployment: Deployment, folder: Path, calls: int, seconds: float) -> Load:
-    headers = (*deployment.headers, *scenario.headers)
+    headers = _headers(scenario, deployment)
     port = deployment.grpc_port if scenario.grpc else deployment.http_port
     url = f"http://{LOOPBACK}:{port}{scenario.path}"
     try:
@@ -126,3 +121,11 @@ def _load(scenario: Scenario, deployment: Deployment, folder: Path, calls: int, 
         return wrk(folder, url, seconds, method=scenario.method, body=scenario.body, headers=headers)
     except BenchmarkError as error:
         raise BenchmarkError(f"{scenario.name} on {deployment.name}: {error}") from error
+
+
+def _headers(scenario: Scenario, deployment: Deployment) -> tuple[str, ...]:
+    return (
+        *deployment.headers,
+        *scenario.headers,
+        *(scenario.peer_headers if deployment.name == PEER else ()),
+    )

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.deployments import PEER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from benchmarks.measure import Result
     from benchmarks.scenarios import Scenario
 
-PEER = "daprd"
 NOT_COMPARED = "not compared"
 _MB = 1_000_000
 
@@ -77,9 +78,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         )
         return f"| {' | '.join(cells)} |"
 
-    rule = (
-        "-" * (width - 1) + ":" if figures else "-" * width for width, figures in zip(widths, right, strict=True)
-    )
+    rule = ("-" * (width - 1) + ":" if figures else "-" * width for width, figures in zip(widths, right, strict=True))
     return "\n".join([line(rows[0]), f"| {' | '.join(rule)} |", *map(line, rows[1:])])
 
 

@@ -26,6 +26,8 @@ class Scenario:
     body: bytes | None = None
     """HTTP: the body; gRPC: the message."""
     headers: tuple[str, ...] = ()
+    peer_headers: tuple[str, ...] = ()
+    """Sent to the peer only."""
     answer_bytes: int = 0
     """gRPC: the least length of an answer that is no error."""
 
@@ -109,6 +111,9 @@ def _grpc_rows() -> list[Scenario]:
             0.5,
             grpc=True,
             body=invoke.SerializeToString(),
+            # No gRPC client sends a length, but h2load does, its own, and daprd hands it on to the HTTP app with the
+            # shorter body, which fails: this header takes its place. (pygrpc-native refuses a length that is wrong.)
+            peer_headers=(f"content-length: {len(BODY)}",),
             answer_bytes=len(BODY),
         )
     )

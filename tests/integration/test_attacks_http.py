@@ -210,7 +210,7 @@ KEYS = [
             code=ILLEGAL),
     Attempt("dot-segments", "Dots are resolved before routing.", 400,
             target=f"/v1.0/state/x/../statestore/./stock||{KEY}", code=ILLEGAL),
-    Attempt("absolute-form", "A target in absolute form is not another app's.", (204, 400),
+    Attempt("absolute-form", "The authority of a target in absolute form is nobody.", 204,
             target=f"http://stock{STATE}"),
     Attempt("path-parameters", "Parameters of a path are part of the key.", 204, target=f"{STATE};app=stock"),
     Attempt("trailing-dot", "A dot at the end is part of the key.", 204, target=f"{STATE}."),

@@ -54,7 +54,11 @@ def connect(address: str) -> socket.socket:
     if address.startswith("unix:"):
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         made.settimeout(PATIENCE)
-        made.connect(address.removeprefix("unix:"))
+        try:
+            made.connect(address.removeprefix("unix:"))
+        except OSError:
+            made.close()
+            raise
         return made
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), PATIENCE)

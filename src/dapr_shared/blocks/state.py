@@ -166,7 +166,7 @@ class StateBlock:
         """Carry out all operations or none."""
         opened = self._store(caller, store)
         component = opened.component
-        if StateCapability.TRANSACTIONAL not in component.capabilities:
+        if StateCapability.TRANSACTIONAL not in opened.capabilities:
             raise errors.STATE_TRANSACTIONS_NOT_SUPPORTED(store=store, resource=Resource("state", store))
         limit = component.max_operations
         if limit and len(operations) > limit:
@@ -186,11 +186,11 @@ class StateBlock:
     async def query(self, caller: Caller, store: str, query: bytes, metadata: Mapping[str, str]) -> QueryResult:
         """Answer a query of the query API, where the store can."""
         opened = self._store(caller, store)
-        if StateCapability.QUERY_API not in opened.component.capabilities:
+        if StateCapability.QUERY_API not in opened.capabilities:
             raise errors.STATE_QUERY_NOT_SUPPORTED(store=store, resource=Resource("state", store))
         try:
             parsed = msgspec.json.decode(query)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise errors.STATE_QUERY(store=store, detail=error) from error
         if not isinstance(parsed, dict):
             raise errors.STATE_QUERY(store=store, detail="a query is a JSON object")

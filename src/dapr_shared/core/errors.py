@@ -162,6 +162,7 @@ UNIMPLEMENTED = ErrorRow(
     _C.UNIMPLEMENTED,
     "{api} is not available in this version",
     "See the compatibility table for what this version offers.",
+    reason="Not Implemented",
 )
 TOO_MANY_CALLS = ErrorRow(
     "ERR_TOO_MANY_CALLS",
@@ -185,6 +186,7 @@ INVALID_API_TOKEN = ErrorRow(
     _C.UNAUTHENTICATED,
     "invalid api token",
     "Send the value of DAPR_API_TOKEN in the dapr-api-token header or metadata.",
+    reason="Unauthorized",
     plain_text=True,
 )
 NO_EVIDENCE = ErrorRow(

@@ -97,7 +97,7 @@ class HealthCheck(Frozen, frozen=True, kw_only=True):
     timeout: float = 0.5
     """Seconds that one probe may take."""
     threshold: int = 3
-    """So many failed probes one after the other make the app unhealthy."""
+    """So many failed probes make the app unhealthy; they add up until it is healthy again."""
 
 
 class AppChannel(Frozen, frozen=True, kw_only=True):

@@ -110,7 +110,7 @@ def assemble(
     registry = ComponentRegistry(
         Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
     )
-    loader = ComponentLoader(registry, events)
+    loader = ComponentLoader(registry, events, configuration.components_denied if configuration else ())
     pipeline = Pipeline(apps, rules, CallLimits(settings.max_calls_per_app or sys.maxsize), events)
     state = StateBlock(registry, metrics)
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics)

@@ -29,9 +29,11 @@ _SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
 class ComponentLoader:
     """Opens what resources ask for, in the order in which they need each other."""
 
-    def __init__(self, registry: ComponentRegistry, events: Events) -> None:
+    def __init__(self, registry: ComponentRegistry, events: Events, denied: Sequence[str] = ()) -> None:
+        """`denied`: the Configuration's `components.deny`, types or `type/version`."""
         self._registry = registry
         self._events = events
+        self._denied = frozenset(entry.casefold() for entry in denied)
 
     async def load_secret_stores(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:
         """Open exactly these secret stores, what else is open stays. Raises `ComponentStartError`.
@@ -79,6 +81,13 @@ class ComponentLoader:
         def warn(item: str, problem: str) -> None:
             self._events.component_warning(component.name, component.type, component.namespace, f"{item}: {problem}")
 
+        kind = component.type.casefold()
+        if kind in self._denied or f"{kind}/{component.version.casefold() or 'v1'}" in self._denied:
+            # As daprd does: a denied type is left out, which is no failure of the component.
+            self._events.component_failed(
+                component.name, kind, component.namespace, "creation", "denied by components.deny of the Configuration"
+            )
+            return None
         try:
             values = await resolve(
                 component.metadata,

@@ -103,7 +103,10 @@ class ExternalTargets:
 
     def _url(self, url: str) -> HttpTarget:
         if self._multi_app:
-            host = (urlsplit(url).hostname or "").lower()
+            try:
+                host = (urlsplit(url).hostname or "").lower()
+            except ValueError as error:
+                raise errors.INVOKE_FAILED(app=url, detail=f"not a URL: {error}") from error
             if host not in self._allowed_hosts:
                 raise errors.INVOKE_DENIED(
                     app=url,

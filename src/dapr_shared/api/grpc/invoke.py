@@ -30,7 +30,7 @@ class InvokeRpc:
 
     async def invoke(self, call: GrpcCall, request: runtime_pb.InvokeServiceRequest) -> common_pb.InvokeResponse:
         message = request.message
-        verb = common_pb.HTTPExtension.Verb.Name(message.http_extension.verb)
+        verb = _verb(message.http_extension.verb)
         headers = http_headers(call.wire.metadata)
         if message.content_type:
             headers.append((b"content-type", message.content_type.encode()))
@@ -38,7 +38,7 @@ class InvokeRpc:
             call.caller,
             request.id,
             message.method,
-            verb="POST" if verb == "NONE" else verb,
+            verb=verb,
             query=message.http_extension.querystring.encode(),
             headers=headers,
             body=message.data.value,
@@ -73,6 +73,15 @@ class ProxyRpc:
         if not target:
             raise errors.PROXY_NO_TARGET()
         return self._block.proxy(call.caller, target, call.wire, messages, call.trace)
+
+
+def _verb(number: int) -> str:
+    """The HTTP verb; none means POST. Raises `BAD_REQUEST` for a number without a name, as proto3 enums are open."""
+    try:
+        verb = common_pb.HTTPExtension.Verb.Name(number)
+    except ValueError as error:
+        raise errors.BAD_REQUEST(detail=f"there is no HTTP verb of the number {number}") from error
+    return "POST" if verb == "NONE" else verb
 
 
 def http_headers(metadata: Metadata) -> Headers:

@@ -91,7 +91,7 @@ class HttpCall:
         try:
             data.decode()  # msgspec does not look into the strings of values that pass through
             return decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last: nested too deep
             raise errors.MALFORMED_REQUEST(detail=error) from error
 
     def _pairs(self) -> list[tuple[str, str]]:

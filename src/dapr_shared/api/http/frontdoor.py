@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dapr_shared.api.errors import http_response
 from dapr_shared.api.http.call import HttpCall
 from dapr_shared.api.http.invoke import find_target
-from dapr_shared.api.http.routes import Route, RouteTable, clean_path
+from dapr_shared.api.http.routes import Route, RouteTable, clean_path, origin_form
 from dapr_shared.api.trace import trace_of_http
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
@@ -54,7 +54,7 @@ class HttpFrontDoor:
 
     async def __call__(self, request: Request) -> Response:
         started = perf_counter()
-        raw_path, _, query = request.target.partition(b"?")
+        raw_path, _, query = origin_form(request.target).partition(b"?")
         call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
         trace = None
         name = "InvokeService"
@@ -153,7 +153,7 @@ class PublicFrontDoor:
         self._body_limit = body_limit
 
     async def __call__(self, request: Request) -> Response:
-        raw_path, _, query = request.target.partition(b"?")
+        raw_path, _, query = origin_form(request.target).partition(b"?")
         call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
         try:
             found = self._table.match(request.method, call.path)

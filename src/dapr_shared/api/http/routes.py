@@ -115,6 +115,16 @@ def _pick(table: dict[str, Route] | None, verb: str) -> Route | None:
     return table.get(verb) or table.get(ANY)
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request target without scheme and authority: servers take the absolute form too (RFC 9112 §3.2.2)."""
+    if target[:1] == b"/" or target[:7].lower() != b"http://":
+        return target
+    rest = target[7:]
+    ends = [end for end in (rest.find(b"/"), rest.find(b"?")) if end >= 0]
+    rest = rest[min(ends) :] if ends else b""
+    return rest if rest[:1] == b"/" else b"/" + rest
+
+
 def clean_path(path: bytes) -> bytes:
     """The path with `//`, `.` and `..` segments resolved, as Dapr's first middleware does; a trailing slash stays."""
     if b"//" not in path and b"/." not in path:

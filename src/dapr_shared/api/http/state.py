@@ -169,6 +169,6 @@ def _json_or_text(data: bytes) -> object:
     try:
         data.decode()
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return msgspec.to_builtins(data)
     return orjson.Fragment(data)

@@ -247,7 +247,7 @@ class ServerConnection(RequestIntake):
         self._keep_alive = False
         body = request.body
         at_fault = isinstance(body, IncomingBody) and body.error is error
-        if not at_fault:
+        if not isinstance(error, BodyError):  # a body that breaks off, the sender's or the app's, is no defect of ours
             self._state.report(request, error)
         if self._answered:
             self._transport.abort()

@@ -1,0 +1,34 @@
+"""The arguments of `python -m benchmarks`."""
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.scenarios import scenarios
+
+
+def test_unknown_scenario(capsys):
+    """A scenario that is not there ends the command with 2 and names those that are."""
+    assert main(["http-invoke", "nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert "'nonsense'" in error
+    assert "http-invoke" in error
+
+
+@pytest.mark.parametrize(("scenario", "package"), [("http-invoke", "wrk"), ("grpc-proxy-unary", "nghttp2-client")])
+def test_missing_tool(monkeypatch, capsys, scenario, package):
+    """A load generator that is not installed ends the command with 2 and the package's name, before anything starts."""
+    monkeypatch.setenv("PATH", "")
+    assert main([scenario]) == 2
+    assert f"apt-get install {package}" in capsys.readouterr().err
+
+
+def test_missing_peer(monkeypatch, capsys, tmp_path):
+    """A peer that is no executable file ends the command with 2."""
+    monkeypatch.delenv("DAPRD", raising=False)
+    assert main(["footprint", "--peer", str(tmp_path / "daprd")]) == 2
+    assert "is not an executable file" in capsys.readouterr().err
+
+
+def test_names():
+    """Each scenario is found by the name that it has."""
+    assert {name: row.name for name, row in scenarios().items()} == {name: name for name in scenarios()}
