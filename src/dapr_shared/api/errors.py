@@ -5,7 +5,7 @@ Last step of the request road, on the way up. Facts: reference http-api §2, grp
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -61,7 +61,7 @@ def grpc_error(error: DaprError) -> GrpcError:
 
 def grpc_error_of_http(status: int, body: bytes) -> GrpcError:
     """The gRPC status for the answer of an HTTP app that is not 2xx (reference grpc-api §1.3)."""
-    text = HTTPStatus(status).phrase if status in HTTPStatus else f"HTTP status {status}"
+    text = responses.get(status) or f"HTTP status {status}"  # `in HTTPStatus` raises TypeError before Python 3.12
     info = rpc_pb.ErrorInfo(
         reason=text,
         domain=DOMAIN,

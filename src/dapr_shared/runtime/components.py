@@ -48,8 +48,8 @@ class ComponentLoader:
             if definition is not None:
                 wanted.append(definition)
                 if _needs_secrets(component):
-                    await self._apply([*rest, *wanted], apps)
-        await self._apply([*rest, *wanted], apps)
+                    await self._apply([*rest, *wanted], apps, only_secret_stores=True)
+        await self._apply([*rest, *wanted], apps, only_secret_stores=True)
 
     async def load(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:
         """Open exactly these components; the secret stores among them are open. Raises `ComponentStartError`."""
@@ -104,7 +104,10 @@ class ComponentLoader:
             raise failure from error
         return Definition(component, values)
 
-    async def _apply(self, definitions: Sequence[Definition], apps: Collection[AppRef]) -> Applied:
+    async def _apply(
+        self, definitions: Sequence[Definition], apps: Collection[AppRef], *, only_secret_stores: bool = False
+    ) -> Applied:
+        """Open exactly these. `only_secret_stores`: what else fails is not fatal yet: its resource may be gone by now."""
         started = perf_counter()
         applied = await self._registry.apply(definitions, apps)
         seconds = perf_counter() - started
@@ -113,7 +116,11 @@ class ComponentLoader:
                 self._events.component_opened(opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds)
         for name in applied.closed:
             self._events.component_closed(name, "", "")
-        fatal = [failure for failure in applied.failures if not failure.ignored]
+        fatal = [
+            failure
+            for failure in applied.failures
+            if not failure.ignored and (not only_secret_stores or failure.type.casefold().startswith(_SECRET_STORES))
+        ]
         if fatal:
             for failure in fatal[1:]:
                 tell_problem(self._events, failure)

@@ -53,6 +53,8 @@ class Reloader:
         self._events = events
         self.resources = Resources()
         """Those in force."""
+        self._incomplete = False
+        """Whether the last attempt failed and may have left something behind: the next one does all steps."""
 
     async def start(self, resources: Resources) -> None:
         """Put the first resources in force. Raises one of `WRONG_RESOURCES`."""
@@ -64,7 +66,7 @@ class Reloader:
         try:
             resources = self._sources.read()
             plan = diff(self.resources, resources)
-            if not plan:
+            if not plan and not self._incomplete:
                 return True
             await self._apply(resources)
         except WRONG_RESOURCES as error:
@@ -75,6 +77,7 @@ class Reloader:
         return True
 
     async def _apply(self, resources: Resources) -> None:
+        self._incomplete = True
         parts = self._parts
         conflicts = namespace_conflicts(resources.apps, resources.components)
         if conflicts:
@@ -104,6 +107,7 @@ class Reloader:
         self._tell(plan, resolved)
         self._warn(resources)
         await parts.loader.load(resources.components, refs)
+        self._incomplete = False
 
     async def _open_listeners(self, resources: Resources) -> list[AppRef]:
         """Open what new and changed apps listen on; a changed app's old listeners close first: they may share a port."""

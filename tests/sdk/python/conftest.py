@@ -36,8 +36,7 @@ def callback_app() -> Iterator[int]:
 
     @made.method("greet")
     def greet(request: InvokeMethodRequest) -> InvokeMethodResponse:
-        metadata = request.get_metadata(as_dict=True)
-        caller = metadata["dapr-caller-app-id"]
+        (caller,) = request.get_metadata(as_dict=True)["dapr-caller-app-id"]
         answer = InvokeMethodResponse(f"hello {caller}: {request.text()}", "text/plain; charset=UTF-8")
         answer.headers = (("app-header", "from-the-app"),)
         return answer

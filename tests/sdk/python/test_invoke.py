@@ -87,7 +87,7 @@ def test_an_unknown_app(sdk, protocol):
     if protocol == "http":
         with pytest.raises(DaprInternalError) as refused:
             client.invoke_method("nobody", "x", b"", http_verb="POST")
-        assert refused.value.as_dict()["error_code"] == "ERR_DIRECT_INVOKE"
+        assert refused.value.error_code == "ERR_DIRECT_INVOKE"
         assert "nobody" in refused.value.as_dict()["message"]
     else:
         with pytest.raises(grpc.RpcError) as refused:
