@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -30,7 +31,7 @@ from benchmarks.report import as_json, footprint_table, load_table
 from benchmarks.scenarios import FOOTPRINT, Scenario, scenarios
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
     from types import FrameType
 
@@ -122,12 +123,22 @@ def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("scenario", nargs="*", help=f"one of {', '.join(known)}; default: all")
     parser.add_argument("--peer", metavar="PATH", help="a daprd to compare with; default: $DAPRD")
-    parser.add_argument("--rounds", type=int, choices=range(1, 101), metavar="N", default=DEFAULT_ROUNDS)
+    parser.add_argument("--rounds", type=_positive(int), metavar="N", default=DEFAULT_ROUNDS, help="default 3")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", default=DEFAULT_SECONDS, help="of one round (default 1.5)"
+        "--seconds", type=_positive(float), metavar="S", default=DEFAULT_SECONDS, help="of one round, default 1.5"
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file too")
     return parser
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise ValueError(text)
+        return value
+
+    return number
 
 
 def _progress(what: str) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz_http import attack, damaged_requests, garbage, near_requests
 from tests.support.fuzz_instance import CORPUS, explore
+from tests.support.inprocess import STOCK
 
 SEEDS = sorted((CORPUS / "http").glob("*.http"))
 
@@ -56,3 +57,12 @@ def test_garbage(arena) -> None:
     """Bytes that are no HTTP are answered or refused, and harm nobody."""
     several = st.lists(garbage, min_size=1, max_size=10)  # at once: most wait for the server to lose its patience
     explore(several, lambda requests: _survives(arena, *requests), examples=40)
+
+
+def test_the_canary_would_be_seen(arena) -> None:
+    """What the victim itself reads is what the judge looks for: the other tests are not blind."""
+    for path in (b"/v1.0/state/memory/k", b"/v1.0/state/mine/k", b"/v1.0/metadata", b"/v1.0/secrets/mine-vault/hidden"):
+        request = b"GET %s HTTP/1.1\r\nhost: x\r\ndapr-api-token: %s\r\n\r\n" % (path, STOCK.encode())
+        answer = arena.bounded(attack(arena.target.http_address, request))
+        with pytest.raises(AssertionError, match="another app"):
+            arena.target.judge(answer)

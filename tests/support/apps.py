@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -293,3 +294,38 @@ def grpc_echo_app(port: int = 0) -> Iterator[GrpcEchoApp]:
         finally:
             app.gate.set()
             server.stop(0).wait(PATIENCE)
+
+
+@contextmanager
+def canned_app(answer: bytes, *, port: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+    """An app that gives these bytes to every request and closes; yields its port and the heads that it read."""
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(0.05)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    peer, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with peer:
+                    peer.settimeout(PATIENCE)
+                    head = b""
+                    while b"\r\n\r\n" not in head:
+                        piece = peer.recv(65536)
+                        if not piece:
+                            break
+                        head += piece
+                    else:
+                        heads.append(head)
+                        peer.sendall(answer)
+
+        thread = threading.Thread(target=serve, name="canned app")
+        thread.start()
+        try:
+            yield server.getsockname()[1], heads
+        finally:
+            ended.set()
+            thread.join(PATIENCE)

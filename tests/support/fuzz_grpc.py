@@ -32,7 +32,8 @@ _WORDS = (
 )  # fmt: skip
 _text = st.one_of(st.sampled_from(_WORDS), st.text(max_size=8))
 _data = st.one_of(
-    st.sampled_from([b"", b"{}", b"null", b"\xff\xfe", b"[" * 1200, b"x" * 70_000, b'"\\ud800"']), st.binary(max_size=20)
+    st.sampled_from([b"", b"{}", b"null", b"\xff\xfe", b"[" * 1200, b"x" * 70_000, b'"\\ud800"']),
+    st.binary(max_size=20),
 )
 
 _SCALARS = {
@@ -121,4 +122,3 @@ def with_token(token: str | None, more: list[tuple[str, str | bytes]]) -> list[t
 def call_of(method: str, given: list[tuple[str, str | bytes]]) -> FakeCall:
     """The call as a handler gets it from an engine."""
     return FakeCall(method, tuple(given))
-

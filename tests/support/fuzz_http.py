@@ -16,7 +16,20 @@ from tests.support.inprocess import ORDERS
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-_METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY", b"get", b"")
+_METHODS = (
+    b"GET",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"PATCH",
+    b"HEAD",
+    b"OPTIONS",
+    b"TRACE",
+    b"CONNECT",
+    b"QUERY",
+    b"get",
+    b"",
+)
 _TEMPLATES = (
     b"/v1.0/state/{}", b"/v1.0/state/{}/{}", b"/v1.0/state/{}/bulk", b"/v1.0/state/{}/transaction",
     b"/v1.0-alpha1/state/{}/query", b"/v1.0/secrets/{}/{}", b"/v1.0/secrets/{}/bulk", b"/v1.0/metadata",
@@ -108,7 +121,9 @@ def _framed(framing: str, body: bytes) -> tuple[list[tuple[bytes, bytes]], bytes
         return [(b"content-length", b"%d" % (size + 3))], body
     if framing == "none":
         return [], body
-    coded = {"chunked": _chunked(body, 100_000), "chunks": _chunked(body, 700)}.get(framing, b"5\r\n" + body + b"\r\n-1\r\n")
+    coded = {"chunked": _chunked(body, 100_000), "chunks": _chunked(body, 700)}.get(
+        framing, b"5\r\n" + body + b"\r\n-1\r\n"
+    )
     return [(b"transfer-encoding", b"chunked")], coded
 
 
@@ -144,7 +159,9 @@ _edits = st.lists(
     st.tuples(
         st.floats(0, 1, exclude_max=True),
         st.integers(0, 4),
-        st.one_of(st.binary(max_size=4), st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00", b" ", b":", b"\x80"])),
+        st.one_of(
+            st.binary(max_size=4), st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00", b" ", b":", b"\x80"])
+        ),
     ),
     min_size=1,
     max_size=3,

@@ -205,4 +205,3 @@ def explore(strategy: SearchStrategy[Any], check: Callable[[Any], None], *, exam
     end = time.monotonic() + FUZZ_SECONDS
     while time.monotonic() < end:
         seed(time.time_ns())(settings(common)(given(example=strategy)(attempt)))()
-

@@ -1,8 +1,12 @@
-"""A gRPC client made of HTTP/2 frames, for what no gRPC library sends."""
+"""A gRPC client and an app made of HTTP/2 frames, for what no gRPC library sends or shows."""
 
 from __future__ import annotations
 
+import socket
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import h2.config
 import h2.connection
@@ -63,3 +67,59 @@ def _receive(made) -> bytes:
         return made.recv(65536)
     except ConnectionResetError:
         return b""
+
+
+@contextmanager
+def grpc_listener() -> Iterator[tuple[int, list[dict[bytes, bytes]]]]:
+    """A gRPC app that refuses every call as UNIMPLEMENTED; yields its port and the headers as they came over the wire.
+
+    grpcio's own servers hide some of them, such as `grpc-trace-bin`.
+    """
+    calls: list[dict[bytes, bytes]] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        ended = threading.Event()
+        peers: list[threading.Thread] = []
+
+        def accept() -> None:
+            while not ended.is_set():
+                try:
+                    made, _ = server.accept()
+                except TimeoutError:
+                    continue
+                peers.append(threading.Thread(target=_answer_calls, args=(made, calls, ended)))
+                peers[-1].start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1], calls
+        finally:
+            ended.set()
+            thread.join()
+            for peer in peers:
+                peer.join()
+
+
+def _answer_calls(made: socket.socket, calls: list[dict[bytes, bytes]], ended: threading.Event) -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+    with made:
+        made.settimeout(0.05)
+        connection.initiate_connection()
+        made.sendall(connection.data_to_send())
+        while not ended.is_set():
+            try:
+                piece = made.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionResetError:
+                return
+            if not piece:
+                return
+            for event in connection.receive_data(piece):
+                if isinstance(event, h2.events.RequestReceived):
+                    calls.append(dict(event.headers))
+                elif isinstance(event, h2.events.StreamEnded):
+                    head = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"12")]
+                    connection.send_headers(event.stream_id, head, end_stream=True)
+            made.sendall(connection.data_to_send())

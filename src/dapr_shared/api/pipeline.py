@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from dapr_shared.core.errors import DaprError
 from dapr_shared.identity.apps import AppRegistry, RefusedError
 
 if TYPE_CHECKING:
@@ -60,11 +61,18 @@ class Pipeline:
 
     def allowed(self, caller: Caller, protocol: str, api: str, version: str, route: str = "") -> bool:
         """Whether the app's Configuration lets it use an API."""
-        return self._access.allowed(caller, protocol, api, version, route)
+        if self._access.allowed(caller, protocol, api, version, route):
+            return True
+        self._events.access_refused(caller.ref, "api_not_allowed", f"{protocol} {api}", "")
+        return False
 
-    def enter(self, caller: Caller) -> None:
-        """Take a place among the app's calls in flight."""
-        self._limits.enter(caller.ref)
+    def enter(self, caller: Caller, operation: str) -> None:
+        """Take a place among the app's calls in flight. Raises `TOO_MANY_CALLS`."""
+        try:
+            self._limits.enter(caller.ref)
+        except DaprError:
+            self._events.access_refused(caller.ref, "too_many_calls", operation, "")
+            raise
 
     def leave(self, caller: Caller) -> None:
         """Give the place back."""

@@ -7,10 +7,17 @@ or where allowed by name) an absolute URL. Facts: reference http-api §3, grpc-a
 from __future__ import annotations
 
 import posixpath
+from contextlib import aclosing
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from dapr_shared.blocks.invoke_headers import identity_headers, proxy_metadata, request_headers, response_headers
+from dapr_shared.blocks.invoke_headers import (
+    binary_trace,
+    identity_headers,
+    proxy_metadata,
+    request_headers,
+    response_headers,
+)
 from dapr_shared.channel.grpc import GrpcAppChannel
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
@@ -23,14 +30,12 @@ from dapr_shared.contracts.invocation import (
 from dapr_shared.core import errors
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.core.ids import AppRef
-from dapr_shared.resiliency.builtin import builtin_service_retry, connection_failed
-from dapr_shared.resiliency.runner import run
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.grpc.proxy import relay
 from dapr_shared.wire.http.messages import BodyError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.identity.caller import Caller
@@ -128,11 +133,13 @@ class InvokeBlock:
         if ref is not None:
             forwarded += identity_headers(caller.app_id, caller.namespace, ref.app_id)
         forwarded += trace
+        if isinstance(channel, GrpcAppChannel):
+            forwarded += binary_trace(trace)
         started = perf_counter()
         try:
-            request = InvokeRequest(path, verb, query, forwarded, body, content_type)
-            # A local app that refuses is answered at once; what is elsewhere gets Dapr's built-in retries (http-api §3).
-            answer = await (channel.invoke(request) if ref is not None else _with_retries(channel, request))
+            # No retry here: Dapr's built-in ones are for peers, whose connection may be lost (http-api §3); a local app
+            # that refuses is answered at once, and so is a service outside.
+            answer = await channel.invoke(InvokeRequest(path, verb, query, forwarded, body, content_type))
         except ChannelError as error:
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
             raise _channel_failure(target, error) from error
@@ -157,7 +164,7 @@ class InvokeBlock:
 
     async def proxy(
         self, caller: Caller, target: str, call: Call, messages: AsyncIterator[bytes], trace: Headers
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Relay a gRPC call of a service that only the app knows, message by message.
 
         Raises `INVOKE_…` rows as `invoke` does, and `GrpcError` as the app answered it.
@@ -174,9 +181,10 @@ class InvokeBlock:
         code = GrpcCode.OK
         try:
             async with channel.slot():
-                answers = relay(call, messages, channel.client, call.method, [*metadata, *channel.metadata_for_app()])
-                async for message in answers:
-                    yield message
+                sent = [*metadata, *channel.metadata_for_app()]
+                async with aclosing(relay(call, messages, channel.client, call.method, sent)) as answers:
+                    async for message in answers:
+                        yield message
         except GrpcError as error:
             code = error.code
             raise
@@ -205,7 +213,9 @@ class InvokeBlock:
     def _authorize(self, caller: Caller, callee: AppRef, target: str, operation: str, verb: str) -> None:
         if caller.ref == callee:  # behaviours §5: never for self-invocation
             return
-        if not self._policies.decide(caller, callee, operation, verb).allowed:
+        decision = self._policies.decide(caller, callee, operation, verb)
+        if not decision.allowed:
+            self._events.access_refused(caller.ref, "access_control", f"{verb} {operation}"[:200], target)
             raise errors.INVOKE_DENIED(
                 app=target,
                 detail=f"access control policy has denied access to id: {caller.app_id} operation: {operation} verb: {verb}",
@@ -238,16 +248,7 @@ def normalize_method(target: str, method: str) -> str:
         raise errors.INVOKE_BAD_METHOD(app=target, detail=f"contains {min(bad)!r}")
     if "/" not in method and method not in (".", ".."):
         return method
-    trailing = method.endswith("/")
-    cleaned = posixpath.normpath("/" + method).lstrip("/")
-    return cleaned + "/" if trailing and cleaned else cleaned
-
-
-async def _with_retries(target: Invokable, request: InvokeRequest) -> InvokeResponse:
-    """Call a target outside; try again where the connection failed, unless the body is a stream and partly sent."""
-    if not isinstance(request.body, bytes):
-        return await target.invoke(request)
-    return await run(builtin_service_retry(), lambda: target.invoke(request), retryable=connection_failed)
+    return posixpath.normpath("/" + method).lstrip("/")
 
 
 def _channel_failure(target: str, error: ChannelError) -> errors.DaprError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dapr_shared.observability.tracing import grpc_trace_bin
+
 if TYPE_CHECKING:
     from dapr_shared.wire.grpc.interface import Metadata
     from dapr_shared.wire.http.messages import Headers
@@ -72,12 +74,29 @@ def proxy_metadata(
     metadata: Metadata, caller_app_id: str, caller_namespace: str, callee_app_id: str, trace: Headers
 ) -> list[tuple[str, str | bytes]]:
     """The metadata of a relayed gRPC call: the caller's own without claims, the proved identity, the trace."""
-    kept: list[tuple[str, str | bytes]] = [(key, value) for key, value in metadata if key not in _NEVER_PROXIED]
+    kept: list[tuple[str, str | bytes]] = [
+        (key, value) for key, value in metadata if key.replace("_", "-") not in _NEVER_PROXIED
+    ]
     kept += [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in (*identity_headers(caller_app_id, caller_namespace, callee_app_id), *trace)
     ]
+    kept += [(name.decode("latin-1"), value) for name, value in binary_trace(trace)]
     return kept
+
+
+def binary_trace(trace: Headers) -> Headers:
+    """What a gRPC app gets beside the W3C text (reference grpc-api §1.2): the same parent as `grpc-trace-bin`.
+
+    Empty where tracing is off and the caller's own `traceparent` is not one.
+    """
+    for name, value in trace:
+        if name == b"traceparent":
+            try:
+                return [(b"grpc-trace-bin", grpc_trace_bin(value))]
+            except ValueError:
+                return []
+    return []
 
 
 def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:
@@ -88,6 +107,9 @@ def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:
     kept: Headers = []
     for name, value in headers:
         if name in never or (named is not None and name in named) or name.endswith(b"-bin"):
+            continue
+        # WSGI servers show `dapr_caller_app_id` as `dapr-caller-app-id`: the claim is one in either spelling.
+        if b"_" in name and name.replace(b"_", b"-") in never:
             continue
         if name.startswith(b"grpc-"):
             kept.append((b"dapr-" + name, value))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 256
 """Entries that one app may set."""
-MAX_ENTRY_BYTES = 4096
+MAX_ENTRY_BYTES = 64 * 1024
 """Bytes of key and value together of one entry."""
 RUNTIME_VERSION_KEY = "daprRuntimeVersion"
 
@@ -89,8 +89,12 @@ class MetadataBlock:
     def set(self, caller: Caller, key: str, value: str) -> None:
         """Keep one entry for the caller's app. Raises `METADATA_TOO_LARGE` at the bound."""
         entries = self._extended.setdefault(caller.ref, {})
-        if len(key) + len(value) > MAX_ENTRY_BYTES or (key not in entries and len(entries) >= MAX_ENTRIES):
-            raise errors.METADATA_TOO_LARGE(app=caller.app_id, limit=MAX_ENTRIES)
+        size = len(key.encode()) + len(value.encode())
+        if size > MAX_ENTRY_BYTES:
+            detail = f"the entry has {size} bytes, at most {MAX_ENTRY_BYTES} are kept"
+            raise errors.METADATA_TOO_LARGE(app=caller.app_id, detail=detail)
+        if key not in entries and len(entries) >= MAX_ENTRIES:
+            raise errors.METADATA_TOO_LARGE(app=caller.app_id, detail=f"it has {MAX_ENTRIES} entries, its most")
         entries[key] = value
 
     def forget(self, app: AppRef) -> None:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
     from dapr_shared.contracts.registry import Components, Opened
+    from dapr_shared.core.errors import DaprError
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.events import Events
 
 
 class SecretPolicy(Protocol):
@@ -41,23 +43,24 @@ class SecretPolicy(Protocol):
 class SecretsBlock:
     """Secrets for many apps; each reads what is opened to it."""
 
-    def __init__(self, components: Components, policy: SecretPolicy, metrics: DaprMetrics) -> None:
+    def __init__(self, components: Components, policy: SecretPolicy, metrics: DaprMetrics, events: Events) -> None:
         self._components = components
         self._policy = policy
         self._metrics = metrics
+        self._events = events
 
     async def get(self, caller: Caller, store: str, name: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         """One secret. Raises `SECRET_DENIED` before anything is read, and for a protected value after."""
         opened = self._store(caller, store)
         if not self._readable(caller, opened, name):
-            raise errors.SECRET_DENIED(key=name, store=store)
+            raise self._denied(caller, store, name)
         with self._counted(caller, opened, "get"):
             try:
                 secret = await opened.component.get(name, metadata)
             except BackendError as error:
                 raise errors.SECRET_GET(key=name, store=store, detail=error) from error
         if self._policy.value_protected(secret.values()):
-            raise errors.SECRET_DENIED(key=name, store=store)
+            raise self._denied(caller, store, name)
         return secret
 
     async def bulk(self, caller: Caller, store: str, metadata: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
@@ -73,6 +76,10 @@ class SecretsBlock:
             for name, secret in secrets.items()
             if self._readable(caller, opened, name) and not self._policy.value_protected(secret.values())
         }
+
+    def _denied(self, caller: Caller, store: str, name: str) -> DaprError:
+        self._events.access_refused(caller.ref, "secret_scope", "GetSecret", store)
+        return errors.SECRET_DENIED(key=name, store=store)
 
     def _readable(self, caller: Caller, opened: Opened[SecretStore[Any]], name: str) -> bool:
         return self._policy.allowed(caller, opened.name, name) and not self._policy.name_protected(

@@ -6,6 +6,7 @@ the order of checks. Facts: reference http-api §4, grpc-api §1.4, behaviours �
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +43,7 @@ SEPARATOR = "||"
 TTL_KEY = "ttlInSeconds"
 MAX_TTL = 2**31 - 1
 MIN_TTL = -1
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
 
 _CONCURRENCY = {c.value: c for c in Concurrency}
 _CONSISTENCY = {c.value: c for c in Consistency}
@@ -248,10 +250,9 @@ def _ttl(metadata: Mapping[str, str], store: str, row: ErrorRow) -> int | None:
     text = metadata.get(TTL_KEY)
     if text is None or text == "":
         return None
-    try:
-        seconds = int(text, 10)
-    except ValueError as error:
-        raise row(store=store, key="", detail=f"{TTL_KEY} must be a whole number of seconds, found {text!r}") from error
+    if not _WHOLE_NUMBER(text):  # int() takes more than Go does: spaces, underscores, the digits of other scripts
+        raise row(store=store, key="", detail=f"{TTL_KEY} must be a whole number of seconds, found {text[:40]!r}")
+    seconds = int(text)
     if not MIN_TTL <= seconds <= MAX_TTL:
         raise row(store=store, key="", detail=f"{TTL_KEY} must be between {MIN_TTL} and {MAX_TTL}, found {seconds}")
     return seconds

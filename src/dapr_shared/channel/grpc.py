@@ -84,8 +84,6 @@ _NOT_CONNECTED = (
     "errors resolving",
     "empty address list",
 )
-_LOST = ("Stream removed", "Socket closed", "recvmsg:", "sendmsg:", "GOAWAY received", "Connection reset by peer")
-"""What gRPC says when it has lost one."""
 
 
 class GrpcAppChannel(AppChannel):
@@ -164,7 +162,7 @@ class GrpcAppChannel(AppChannel):
             waited = asyncio.get_running_loop().time() - start
             if exc.code is GrpcCode.DEADLINE_EXCEEDED and timeout is not None and waited >= timeout * 0.99:
                 raise AppTimeoutError(f"no answer from {self._where} within {timeout:g} s") from exc
-            if exc.unreachable or _looks_lost(exc):
+            if exc.unreachable:
                 raise _lost(exc, self._where) from exc
             if self._client is not client:
                 raise ChannelError(f"the channel to app {self.ref} was closed during the call") from exc
@@ -242,16 +240,6 @@ def _as_metadata(headers: Headers) -> list[tuple[str, str | bytes]]:
 
 def _as_headers(metadata: Metadata) -> Headers:
     return [(key.encode(), value if isinstance(value, bytes) else value.encode("latin-1")) for key, value in metadata]
-
-
-def _looks_lost(error: GrpcError) -> bool:
-    """Whether the connection broke although the wire still took it for a good one a moment later.
-
-    An app that passes on such a text from a call of its own, with nothing beside it, is misread; its caller sees a
-    failed call then as well.
-    """
-    bare = not error.initial and not error.trailers
-    return error.code is GrpcCode.UNAVAILABLE and bare and error.message.startswith(_LOST)
 
 
 def _lost(error: GrpcError, where: str) -> ChannelError:

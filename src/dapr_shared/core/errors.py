@@ -244,7 +244,7 @@ INVOKE_UNAVAILABLE = ErrorRow(
 INVOKE_NOT_FOUND = ErrorRow(
     "ERR_DIRECT_INVOKE",
     500,
-    _C.NOT_FOUND,
+    _C.INTERNAL,
     "failed to invoke, id: {app}, err: couldn't find service: {app}",
     "Register the app with this instance (an App resource), or correct the id.",
 )
@@ -258,7 +258,7 @@ INVOKE_TIMEOUT = ErrorRow(
 INVOKE_BAD_METHOD = ErrorRow(
     "ERR_DIRECT_INVOKE",
     500,
-    _C.INVALID_ARGUMENT,
+    _C.INTERNAL,
     "failed to invoke, id: {app}, err: invalid method name: {detail}",
     "Percent-encode the method; '#', '?', NUL and control characters are not allowed in it.",
 )
@@ -486,7 +486,7 @@ METADATA_TOO_LARGE = ErrorRow(
     "ERR_BAD_REQUEST",
     400,
     _C.INVALID_ARGUMENT,
-    "app {app} already has {limit} metadata entries or the entry is too long",
+    "metadata of app {app}: {detail}",
     "Remove entries or shorten the value.",
 )
 

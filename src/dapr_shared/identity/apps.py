@@ -99,7 +99,9 @@ class AppRegistry:
         token = tokens[0] if tokens else None
         if self._single is not None:
             if self._api_token_digest is not None and (not token or _digest(token) != self._api_token_digest):
-                raise RefusedError("wrong_api_token" if token else "no_api_token", errors.INVALID_API_TOKEN())
+                raise RefusedError(
+                    "wrong_api_token" if token else "no_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401)
+                )
             return self._single
         owner = listener.app if isinstance(listener, ListenerIdentity) else None
         if not token:
@@ -117,6 +119,10 @@ class AppRegistry:
         if caller.ref != owner:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
         return self._by_both[owner]
+
+
+_HTTP_401 = {"http.code": "401", "http.error_message": "invalid api token"}
+"""What daprd's gRPC refusal carries (reference grpc-api §1.3)."""
 
 
 def _digest(token: bytes) -> bytes:

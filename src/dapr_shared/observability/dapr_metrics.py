@@ -24,7 +24,7 @@ from dapr_shared.observability.metrics import (
 from dapr_shared.observability.process_metrics import add_process_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dapr_shared.core.errors import GrpcCode
 
@@ -149,6 +149,19 @@ class DaprMetrics:
         )
         latency = self._invoke_latency.child(source, target, key[2])
         return self._keep(self._invocations, key, InvocationMetrics(counters, latency))
+
+    def read_calls_in_flight(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Have the calls in flight of each app read at every scrape; an app without any keeps a 0."""
+        seen: set[str] = set()
+
+        def scrape() -> None:
+            now = read()
+            for app_id in seen | set(now):
+                self.in_flight.child(app_id).set(now.get(app_id, 0))
+            seen.clear()
+            seen.update(now)
+
+        self.registry.on_scrape(scrape)
 
     def calls_in_flight(self, app_id: str) -> Gauge:
         """The calls of an app that are being worked on; keep the gauge with the app."""
@@ -314,6 +327,16 @@ class DaprMetrics:
         )
         self.component_write_failures = counter(
             own + "component_write_failures_total", "Writes that a component refused or lost.", ["component"]
+        )
+        self.subscriptions = gauge(
+            own + "subscriptions",
+            "Subscriptions of an app, running (paused ones included) and paused.",
+            ["app_id", "state"],
+        )
+        self.subscription_problems = counter(
+            own + "subscription_problems_total",
+            "What went wrong with an app's subscriptions: not read, failed, delivery not accepted, not kept.",
+            ["app_id", "problem"],
         )
         self.drains = counter(own + "drain_total", "Drains that ended, by result.", ["result"])
         self.without_effect = counter(

@@ -66,6 +66,7 @@ class Events:
         self._components = logger("dapr.runtime.components")
         self._resources = logger("dapr.runtime.resources")
         self._identity = logger("dapr.runtime.identity")
+        self._pubsub = logger("dapr.runtime.pubsub")
         self._invoke = logger("dapr.runtime.invoke")
         self._limiter = RepeatLimiter(clock or SystemClock())
         self._told: set[tuple[str, str]] = set()
@@ -160,6 +161,57 @@ class Events:
         """An app of a shared instance asked for its shutdown: it gets no more deliveries, the instance goes on."""
         self.metrics.app_changes.child("deliveries_stopped").inc()
         self._apps.info("deliveries stopped by the shutdown API", app_id=app.app_id, namespace=app.namespace)
+
+    # Subscriptions ---------------------------------------------------------------------------------------------------
+    def subscriptions_unknown(self, app: AppRef, problem: str) -> None:
+        """An app could not be asked for its subscriptions, or its answer is none: the last good one stays."""
+        self.metrics.subscription_problems.child(app.app_id, "unknown").inc()
+        held = self._limiter.held_back("subscriptions_unknown", app.app_id, app.namespace)
+        if held is not None:
+            self._pubsub.warning(
+                "subscriptions not read", app_id=app.app_id, namespace=app.namespace, problem=problem, **_held(held)
+            )
+
+    def subscription_started(self, app: AppRef, pubsub: str, topic: str) -> None:
+        """An app's subscription runs."""
+        self.metrics.subscriptions.child(app.app_id, "running").inc()
+        self._pubsub.info("subscription started", **_subscription(app, pubsub, topic))
+
+    def subscription_paused(self, app: AppRef, pubsub: str, topic: str, reason: str) -> None:
+        """Nothing is delivered for now; the messages wait at the broker."""
+        self.metrics.subscriptions.child(app.app_id, "paused").inc()
+        self._pubsub.info("subscription paused", **_subscription(app, pubsub, topic), reason=reason)
+
+    def subscription_resumed(self, app: AppRef, pubsub: str, topic: str) -> None:
+        """Messages are delivered again."""
+        self.metrics.subscriptions.child(app.app_id, "paused").dec()
+        self._pubsub.info("subscription resumed", **_subscription(app, pubsub, topic))
+
+    def subscription_stopped(self, app: AppRef, pubsub: str, topic: str, *, paused: bool = False) -> None:
+        """A subscription has ended."""
+        self.metrics.subscriptions.child(app.app_id, "running").dec()
+        if paused:
+            self.metrics.subscriptions.child(app.app_id, "paused").dec()
+        self._pubsub.info("subscription stopped", **_subscription(app, pubsub, topic))
+
+    def subscription_failed(self, app: AppRef, pubsub: str, topic: str, problem: str) -> None:
+        """A subscription cannot run; it is tried again where that may help."""
+        self.metrics.subscription_problems.child(app.app_id, "failed").inc()
+        self._pubsub.warning("subscription failed", **_subscription(app, pubsub, topic), problem=problem)
+
+    def delivery_failed(self, app: AppRef, pubsub: str, topic: str, problem: str) -> None:
+        """The app did not accept a message; it is redelivered or dead-lettered."""
+        self.metrics.subscription_problems.child(app.app_id, "delivery").inc()
+        held = self._limiter.held_back("delivery_failed", app.app_id, app.namespace, pubsub, topic)
+        if held is not None:
+            self._pubsub.warning("delivery failed", **_subscription(app, pubsub, topic), problem=problem, **_held(held))
+
+    def memory_failed(self, file: str, problem: str) -> None:
+        """What an app last said it is subscribed to could not be read or kept over a restart."""
+        self.metrics.subscription_problems.child("", "memory").inc()
+        held = self._limiter.held_back("memory_failed", file)
+        if held is not None:
+            self._pubsub.error("subscriptions not kept", file=file, problem=problem, **_held(held))
 
     # Components ------------------------------------------------------------------------------------------------------
     def component_opened(self, name: str, kind: str, namespace: str, seconds: float, *, app_id: str = "") -> None:
@@ -287,6 +339,10 @@ def _held(count: int) -> Mapping[str, int]:
 
 def _given(**fields: str) -> Mapping[str, str]:
     return {name: value for name, value in fields.items() if value}
+
+
+def _subscription(app: AppRef, pubsub: str, topic: str) -> Mapping[str, str]:
+    return {"app_id": app.app_id, "namespace": app.namespace, "pubsub": pubsub, "topic": topic}
 
 
 def _component(name: str, kind: str, namespace: str, app_id: str) -> Mapping[str, str]:

@@ -81,8 +81,7 @@ class TraceContext:
     @property
     def grpc_trace_bin(self) -> bytes:
         """The same in the binary form of gRPC metadata `grpc-trace-bin`, 29 bytes."""
-        digits = self.traceparent.decode()
-        return bytes.fromhex(f"0000{digits[3:35]}01{digits[36:52]}02{digits[53:55]}")
+        return grpc_trace_bin(self.traceparent)
 
 
 class Tracing:
@@ -145,6 +144,12 @@ class Tracing:
         """The same trace with a new span id, for what a sampled request calls."""
         head, tail = parent.traceparent[:36], parent.traceparent[52:]
         return TraceContext(head + hexlify(self._random(8)) + tail, parent.tracestate, parent.sampled)
+
+
+def grpc_trace_bin(traceparent: bytes) -> bytes:
+    """A valid `traceparent` in the binary form of gRPC metadata `grpc-trace-bin`, 29 bytes."""
+    digits = traceparent.decode()
+    return bytes.fromhex(f"0000{digits[3:35]}01{digits[36:52]}02{digits[53:55]}")
 
 
 def parse_sampling_rate(text: str) -> float:

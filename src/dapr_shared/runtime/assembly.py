@@ -16,6 +16,7 @@ from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
 from dapr_shared.api.grpc.secrets import SecretsRpc
 from dapr_shared.api.grpc.state import StateRpc
 from dapr_shared.api.grpc.system import SystemRpc
+from dapr_shared.api.http.absent import absent_routes
 from dapr_shared.api.http.frontdoor import HttpFrontDoor, PublicFrontDoor
 from dapr_shared.api.http.invoke import InvokeApi
 from dapr_shared.api.http.secrets import SecretsApi
@@ -111,9 +112,11 @@ def assemble(
         Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
     )
     loader = ComponentLoader(registry, events, configuration.components_denied if configuration else ())
-    pipeline = Pipeline(apps, rules, CallLimits(settings.max_calls_per_app or sys.maxsize), events)
+    limits = CallLimits(settings.max_calls_per_app or sys.maxsize)
+    metrics.read_calls_in_flight(lambda: {ref.app_id: count for ref, count in limits.in_flight.items()})
+    pipeline = Pipeline(apps, rules, limits, events)
     state = StateBlock(registry, metrics)
-    secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics)
+    secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
     invoke = InvokeBlock(channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None)
     metadata = MetadataBlock(
         registry,
@@ -126,6 +129,7 @@ def assemble(
     caller = Caller(single, (Evidence.SINGLE_APP,)) if single else None
     system = SystemApi(metadata, health, shutdown, public_caller=(lambda: caller) if caller else None)
     routes = [*StateApi(state).routes(), *SecretsApi(secrets).routes(), *system.routes()]
+    routes += absent_routes(frozenset(route.api for route in routes))
     tracing = Tracing(configuration.tracing.sampling_rate if configuration else DEFAULT_SAMPLING_RATE)
     access_log = AccessLog(_access_log_options(settings, configuration), logs.logger)
     observed = Observed(metrics, tracing, access_log, events)

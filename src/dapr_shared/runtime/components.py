@@ -44,11 +44,11 @@ class ComponentLoader:
         wanted: list[Definition] = []
         stores = sorted((c for c in components if _is_secret_store(c)), key=_needs_secrets)
         for component in stores:
+            if _needs_secrets(component):
+                await self._apply([*rest, *wanted], apps, only_secret_stores=True)
             definition = await self._definition(component)
             if definition is not None:
                 wanted.append(definition)
-                if _needs_secrets(component):
-                    await self._apply([*rest, *wanted], apps, only_secret_stores=True)
         await self._apply([*rest, *wanted], apps, only_secret_stores=True)
 
     async def load(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:

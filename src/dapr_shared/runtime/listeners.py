@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from dapr_shared.wire.http.server import HttpServer
 
 LOOPBACK = "127.0.0.1"
-ALL = "0.0.0.0"  # noqa: S104 - daprd's default is to listen on every address
+HEADER_SLACK = 4096
+ALL = ""
+"""Every address, IPv4 and IPv6: daprd's default."""
 
 
 @dataclass(slots=True)
@@ -56,7 +58,9 @@ class FrontListeners:
         self._unknown = grpc.unknown()
         self._engine = engine
         self._events = events
-        self._limits = ServerLimits(header_bytes=settings.read_buffer_size, body_bytes=max(settings.max_body_size, 0))
+        # Go's server takes 4 KiB more than its limit says, and clients have come to rely on it.
+        header_bytes = settings.read_buffer_size + HEADER_SLACK
+        self._limits = ServerLimits(header_bytes=header_bytes, body_bytes=max(settings.max_body_size, 0))
         self._options = ServerOptions(
             max_message_bytes=max(settings.max_body_size, 0), max_metadata_bytes=settings.read_buffer_size * 1024
         )
@@ -108,7 +112,7 @@ class FrontListeners:
 
     async def open_extra(self, address: str, port: int, handler: Handler, name: str, flag: str) -> str:
         """Open a listener that is not the Dapr API: public port, metrics. Raises `PortTakenError`."""
-        where = _joined(address or ALL, port)
+        where = _joined(address, port)
         try:
             server = await serve(
                 where, handler, listener=ListenerIdentity(name), limits=self._limits, on_defect=self._defect
@@ -116,6 +120,7 @@ class FrontListeners:
         except OSError as error:
             raise port_taken(where, flag, error) from error
         self._extra.append(server)
+        self._events.listening(name, "http", server.address)
         return server.address
 
     async def open_of_app(self, ref: AppRef, listeners: Listeners) -> None:
@@ -173,6 +178,7 @@ class FrontListeners:
         except OSError as error:
             raise port_taken(where, flag, error) from error
         into.http.append(server)
+        self._events.listening(identity.name, "http", server.address)
 
     async def _open_grpc(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
         try:
@@ -182,6 +188,7 @@ class FrontListeners:
         except OSError as error:
             raise port_taken(where, flag, error) from error
         into.grpc.append(server)
+        self._events.listening(identity.name, "grpc", server.address)
 
     def _defect(self, request: Request, error: BaseException) -> None:
         self._events.defect(f"{request.method} {request.target[:100]!r}", error)

@@ -7,8 +7,9 @@ not changed is not touched, so that no request in flight of another app notices 
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dapr_shared.channel.table import ChannelTableError
 from dapr_shared.components.definition import ComponentStartError
@@ -41,6 +42,13 @@ WRONG_RESOURCES = (
     PortTakenError,
 )
 """What resources can get wrong: fatal at start; on reload the former ones stay in force."""
+
+
+class _ListenerChange(NamedTuple):
+    """What was done to the listeners of apps, to be undone."""
+
+    closed: dict[AppRef, Listeners]
+    opened: list[AppRef]
 
 
 class Reloader:
@@ -90,12 +98,11 @@ class Reloader:
         rules = parts.rules.compile(resolved.records, resolved.digests)
         targets = await parts.targets.build(resources.http_endpoints, parts.loader.reader)
         AppRegistry().replace(resolved.records)  # two apps with one token: found before anything changes
-        opened = await self._open_listeners(resources)
+        listening = await self._open_listeners(resources)
         try:
             await parts.channels.apply(resolved.channels)
         except BaseException:
-            for ref in opened:
-                await parts.listeners.close_of_app(ref, 0)
+            await self._undo(listening)
             raise
         parts.rules.adopt(rules)
         parts.targets.adopt(targets)
@@ -109,22 +116,41 @@ class Reloader:
         await parts.loader.load(resources.components, refs)
         self._incomplete = False
 
-    async def _open_listeners(self, resources: Resources) -> list[AppRef]:
-        """Open what new and changed apps listen on; a changed app's old listeners close first: they may share a port."""
+    async def _open_listeners(self, resources: Resources) -> _ListenerChange:
+        """Open what new and changed apps listen on. Raises `PortTakenError`; then all listeners are as they were.
+
+        Old listeners of changed apps close first, and those whose port or socket another app takes over.
+        """
         listeners = self._parts.listeners
-        opened: list[AppRef] = []
+        before = {ref: found for ref in listeners.apps() if (found := listeners.of_app(ref)) is not None}
+        wanted = {app.ref: app.listeners for app in resources.apps if app.listeners != Listeners()}
+        changed = {ref: new for ref, new in wanted.items() if before.get(ref) != new}
+        needed = {address for new in changed.values() for address in _addresses(new)}
+        closed = {
+            ref: old
+            for ref, old in before.items()
+            if ref in changed or (ref not in wanted and not needed.isdisjoint(_addresses(old)))
+        }
+        change = _ListenerChange(closed, [])
         try:
-            for app in resources.apps:
-                if app.listeners in (listeners.of_app(app.ref) or Listeners(), None):
-                    continue
-                await listeners.close_of_app(app.ref, LISTENER_GRACE)
-                await listeners.open_of_app(app.ref, app.listeners)
-                opened.append(app.ref)
+            await asyncio.gather(*(listeners.close_of_app(ref, LISTENER_GRACE) for ref in closed))
+            for ref, new in changed.items():
+                await listeners.open_of_app(ref, new)
+                change.opened.append(ref)
         except BaseException:
-            for ref in opened:
-                await listeners.close_of_app(ref, 0)
+            await self._undo(change)
             raise
-        return opened
+        return change
+
+    async def _undo(self, change: _ListenerChange) -> None:
+        listeners = self._parts.listeners
+        for ref in change.opened:
+            await listeners.close_of_app(ref, 0)
+        for ref, old in change.closed.items():
+            try:
+                await listeners.open_of_app(ref, old)
+            except PortTakenError as error:  # somebody else was quicker; the app's token still proves it
+                self._events.listener_failed(str(error))
 
     async def _close_listeners(self, resources: Resources) -> None:
         wanted = {app.ref for app in resources.apps if app.listeners != Listeners()}
@@ -153,6 +179,10 @@ class Reloader:
             self._events.kind_without_effect("Resiliency", str(resiliency.origin))
         for notice in resources.notices:
             self._events.resource_notice(str(notice))
+
+
+def _addresses(listeners: Listeners) -> set[int | str]:
+    return {address for address in (listeners.http_port, listeners.grpc_port, listeners.unix_socket) if address}
 
 
 def _count(plan: Plan) -> tuple[int, int, int]:

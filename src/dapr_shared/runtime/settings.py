@@ -141,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_engine: Annotated[
         str, Flag("gRPC engine: aio, or native (extra `native`).", own=True, choices=("aio", "native"))
     ] = "aio"
-    max_calls_per_app: Annotated[int, Flag("API calls of one app in flight; 0: no limit.", _I, own=True)] = 10_000
+    max_calls_per_app: Annotated[int, Flag("API calls of one app in flight; 0: no limit.", _I, own=True)] = 1000
     data_dir: Annotated[
         str, Flag("Directory of the embedded state store; default: the user's state directory.", own=True)
     ] = ""

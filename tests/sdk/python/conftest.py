@@ -104,7 +104,7 @@ class Sdk:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         if self._loop is None:
-            return method
+            return _tidied(method) if name == "invoke_method" and self._client.invocation_client else method
         loop = self._loop
         return lambda *words, **options: loop.run_until_complete(method(*words, **options))
 
@@ -115,6 +115,19 @@ class Sdk:
         else:
             self._loop.run_until_complete(self._client.close())
             self._loop.close()
+
+
+def _tidied(method: Any) -> Any:
+    """The blocking client's HTTP invocation makes an event loop at each call and leaves it behind: it is closed here."""
+
+    def call(*words: Any, **options: Any) -> Any:
+        try:
+            return method(*words, **options)
+        finally:
+            asyncio.get_event_loop().close()
+            asyncio.set_event_loop(None)
+
+    return call
 
 
 @pytest.fixture(params=["sync", "async"])

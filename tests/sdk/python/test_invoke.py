@@ -12,12 +12,9 @@ from dapr.clients.exceptions import DaprInternalError
 from tests.support.apps import SERVICE
 from tests.support.instance import token_of
 
-# The blocking client's HTTP invocation makes an event loop at each call and never closes it.
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:invoke_method with protocol gRPC is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:metadata argument is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 

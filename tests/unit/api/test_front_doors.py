@@ -151,7 +151,7 @@ async def test_metadata_shows_an_app_itself_and_what_it_may_use(instance):
 
 async def test_metadata_entries_are_bounded(instance):
     """An app cannot fill the memory of the instance with metadata."""
-    answer = await instance.http("PUT", "/v1.0/metadata/big", b"x" * 5000, token=ORDERS)
+    answer = await instance.http("PUT", "/v1.0/metadata/big", b"x" * 70_000, token=ORDERS)
     assert answer.status == 400
 
 
@@ -174,7 +174,7 @@ async def test_methods_that_this_version_lacks_say_so(instance):
 async def test_the_trace_of_the_caller_comes_back(instance):
     """The answer carries the caller's traceparent; a wrong baggage header is refused with 400."""
     parent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
-    answer = await instance.http("GET", "/v1.0/healthz", headers=[(b"traceparent", parent)])
+    answer = await instance.http("GET", "/v1.0/metadata", token=ORDERS, headers=[(b"traceparent", parent)])
     assert (b"traceparent", parent) in answer.headers
     bad = await instance.http("GET", "/v1.0/metadata", token=ORDERS, headers=[(b"baggage", b"=\x01")])
     assert bad.status == 400
@@ -209,3 +209,40 @@ async def test_the_public_port_of_a_shared_instance_has_health_only(instance):
 
     assert (await instance.parts.public(Request("GET", b"/v1.0/metadata", [], b""))).status == 404
     assert (await instance.parts.public(Request("GET", b"/v1.0/state/memory/k", [], b""))).status == 404
+
+
+async def test_a_streamed_answer_holds_its_place_until_its_end(tmp_path):
+    """A call whose answer is still streaming counts as in flight: the limit of calls of an app holds for streams."""
+    from dapr_shared.api.http.counted_body import CountedBody
+
+    ended = []
+
+    async def pieces():
+        yield b"ab"
+        yield b"c"
+
+    body = CountedBody(pieces(), ended.append)
+    assert await anext(body) == b"ab"
+    assert ended == []
+    await body.aclose()
+    await body.aclose()
+    assert ended == [2]
+
+
+async def test_absent_apis_say_so_and_are_no_invocations(instance):
+    """A path of an API that this version lacks is 501, also when the request names an app."""
+    answer = await instance.http("POST", "/v1.0/bindings/x", b"{}", token=ORDERS, headers=[(b"dapr-app-id", b"stock")])
+    assert (answer.status, json.loads(answer.body)["errorCode"]) == (501, "ERR_API_UNIMPLEMENTED")
+
+
+async def test_an_absolute_target_is_read_by_its_path(instance):
+    """A client that sends the whole URL, as to a proxy, gets the same answer."""
+    assert (await instance.http("GET", "http://any.host/v1.0/healthz")).status == 204
+
+
+async def test_refusals_are_audit_events(instance):
+    """What a proved app may not do is counted with its reason."""
+    await instance.http("GET", "/v1.0/invoke/http%3A%2F%2F127.0.0.1/method/x", token=ORDERS)
+    assert b"identity refused" not in instance.log.getvalue()
+    await instance.http("GET", "/v1.0/metadata", token="wrong")
+    assert b"identity refused" in instance.log.getvalue()

@@ -29,6 +29,13 @@ def test_missing_peer(monkeypatch, capsys, tmp_path):
     assert "is not an executable file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--rounds", "x"], ["--seconds", "-1"], ["--seconds", "nan"]])
+def test_wrong_numbers(words):
+    """Rounds and seconds are positive numbers; anything else ends the command with 2."""
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+
+
 def test_names():
     """Each scenario is found by the name that it has."""
     assert {name: row.name for name, row in scenarios().items()} == {name: name for name in scenarios()}

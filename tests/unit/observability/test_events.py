@@ -193,6 +193,14 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         '[warning] dapr.runtime.invoke: invocation failed app_id=shop namespace=prod target=back reason=unreachable problem="connection refused"',
         'invocation_failures_total{app_id="shop",reason="unreachable"} 1',
     ),
+    ("subscriptions_unknown", lambda e: e.subscriptions_unknown(SHOP, "refused"), "[warning] dapr.runtime.pubsub: subscriptions not read app_id=shop namespace=prod problem=refused", 'subscription_problems_total{app_id="shop",problem="unknown"} 1'),
+    ("subscription_started", lambda e: e.subscription_started(SHOP, "ps", "t"), "[info   ] dapr.runtime.pubsub: subscription started app_id=shop namespace=prod pubsub=ps topic=t", 'subscriptions{app_id="shop",state="running"} 1'),
+    ("subscription_paused", lambda e: e.subscription_paused(SHOP, "ps", "t", "away"), "[info   ] dapr.runtime.pubsub: subscription paused app_id=shop namespace=prod pubsub=ps topic=t reason=away", 'subscriptions{app_id="shop",state="paused"} 1'),
+    ("subscription_resumed", lambda e: e.subscription_resumed(SHOP, "ps", "t"), "[info   ] dapr.runtime.pubsub: subscription resumed app_id=shop namespace=prod pubsub=ps topic=t", 'subscriptions{app_id="shop",state="paused"} -1'),
+    ("subscription_stopped", lambda e: e.subscription_stopped(SHOP, "ps", "t"), "[info   ] dapr.runtime.pubsub: subscription stopped app_id=shop namespace=prod pubsub=ps topic=t", 'subscriptions{app_id="shop",state="running"} -1'),
+    ("subscription_failed", lambda e: e.subscription_failed(SHOP, "ps", "t", "gone"), "[warning] dapr.runtime.pubsub: subscription failed app_id=shop namespace=prod pubsub=ps topic=t problem=gone", 'subscription_problems_total{app_id="shop",problem="failed"} 1'),
+    ("delivery_failed", lambda e: e.delivery_failed(SHOP, "ps", "t", "500"), "[warning] dapr.runtime.pubsub: delivery failed app_id=shop namespace=prod pubsub=ps topic=t problem=500", 'subscription_problems_total{app_id="shop",problem="delivery"} 1'),
+    ("memory_failed", lambda e: e.memory_failed("f.json", "full"), "[error  ] dapr.runtime.pubsub: subscriptions not kept file=f.json problem=full", 'subscription_problems_total{problem="memory"} 1'),
 ]  # fmt: skip
 
 

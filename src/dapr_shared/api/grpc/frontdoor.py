@@ -7,6 +7,8 @@ relayed to an app.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -71,12 +73,17 @@ class GrpcFrontDoor:
             caller: Caller | None = None
             code = GrpcCode.OK
             try:
-                caller, trace = self._admit(call, call.method, "invoke", "v1")
+                # Neither reflection nor calls for an app are on the Configuration's API lists (behaviours §6).
+                caller, trace = self._admit(call, call.method, "", "")
                 try:
-                    async for message in self._proxy.relay(GrpcCall(call, caller, trace), messages):
-                        yield message
+                    async with aclosing(self._proxy.relay(GrpcCall(call, caller, trace), messages)) as answers:
+                        async for message in answers:
+                            yield message
                 finally:
                     self._pipeline.leave(caller)
+            except (asyncio.CancelledError, GeneratorExit):
+                code = GrpcCode.CANCELLED
+                raise
             except GrpcError as error:
                 code = error.code
                 raise
@@ -103,6 +110,9 @@ class GrpcFrontDoor:
                     return answer
                 finally:
                     self._pipeline.leave(caller)
+            except asyncio.CancelledError:
+                code = GrpcCode.CANCELLED
+                raise
             except GrpcError as error:
                 code = error.code
                 raise
@@ -116,7 +126,7 @@ class GrpcFrontDoor:
             except Exception as error:
                 code = GrpcCode.INTERNAL
                 self._events.defect(path, error)
-                raise grpc_error(errors.INTERNAL(trace="see the log")) from error
+                raise grpc_error(errors.INTERNAL(trace=_trace_id(call))) from error
             finally:
                 self._finish(call, path, caller, code, started, len(data), len(answer))
 
@@ -147,7 +157,7 @@ class GrpcFrontDoor:
         caller = self._pipeline.identify(tokens, call.listener, protocol="grpc", operation=operation, peer=call.peer)
         if api and not self._pipeline.allowed(caller, "grpc", api, version):
             raise errors.UNIMPLEMENTED(api=operation)
-        self._pipeline.enter(caller)
+        self._pipeline.enter(caller, operation)
         return caller, trace
 
     def _finish(
@@ -165,3 +175,8 @@ class GrpcFrontDoor:
                 milliseconds=milliseconds,
                 user_agent=agent if isinstance(agent, str) else "",
             )
+
+
+def _trace_id(call: Call) -> str:
+    parent = next((value for key, value in call.metadata if key == "traceparent"), "")
+    return parent[3:35] if isinstance(parent, str) and parent else "none"

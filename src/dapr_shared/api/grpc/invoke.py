@@ -11,7 +11,7 @@ from dapr_shared.core import errors
 from dapr_shared.wire.grpc.interface import GrpcError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from dapr_shared.blocks.invoke import InvokeBlock
     from dapr_shared.wire.grpc.interface import Metadata
@@ -67,7 +67,7 @@ class ProxyRpc:
     def __init__(self, block: InvokeBlock) -> None:
         self._block = block
 
-    def relay(self, call: GrpcCall, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def relay(self, call: GrpcCall, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Pass the call on, message by message, and the answer back. Raises `PROXY_NO_TARGET`."""
         target = _target(call.wire.metadata)
         if not target:

@@ -5,6 +5,7 @@ First step of the request road. Everything that is read from a request lazily is
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -28,7 +29,7 @@ _MAX_QUERY_FIELDS = 1000
 class HttpCall:
     """A request, its route's parameters and, once proved, its caller."""
 
-    __slots__ = ("_query", "body_limit", "caller", "params", "path", "query_string", "request", "trace")
+    __slots__ = ("_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "trace")
 
     def __init__(
         self, request: Request, path: bytes, query_string: bytes, params: tuple[str, ...], body_limit: int
@@ -42,6 +43,8 @@ class HttpCall:
         self.body_limit = body_limit
         """Bytes; 0: no limit."""
         self.caller: Caller | None = None
+        self.entered = False
+        """Whether the call holds one of its app's places (pipeline, step 5)."""
         self.trace: Headers = []
         """The trace context to pass on."""
         self._query: list[tuple[str, str]] | None = None
@@ -76,7 +79,7 @@ class HttpCall:
         if isinstance(body, bytes):
             return body
         try:
-            return await body.read(self.body_limit)
+            return await body.read(self.body_limit or sys.maxsize)
         except BodyTooLargeError as error:
             raise errors.BODY_READ(detail=f"stream too large: more than {self.body_limit} bytes") from error
         except BodyError as error:
@@ -114,13 +117,14 @@ def unquote_param(raw: bytes) -> str:
         text = raw.decode("ascii")
         if "%" not in text and "+" not in text:
             return text
-        _check_escapes(text)
+        check_escapes(text)
         return unquote_plus(text, errors="strict")
     except ValueError as error:
-        raise errors.BAD_REQUEST(detail=f"path parameter {raw!r}: {error}") from error
+        raise errors.BAD_REQUEST(detail=f"path parameter {raw.decode('latin-1')}: {error}") from error
 
 
-def _check_escapes(text: str) -> None:
+def check_escapes(text: str) -> None:
+    """Raise `ValueError` where a `%` begins no escape: Dapr refuses such a path, Python's `unquote` lets it stand."""
     position = text.find("%")
     while position >= 0:
         digits = text[position + 1 : position + 3]

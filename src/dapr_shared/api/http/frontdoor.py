@@ -6,11 +6,13 @@ First step of the request road after the wire, last on the way up. The order of 
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from dapr_shared.api.errors import http_response
 from dapr_shared.api.http.call import HttpCall
+from dapr_shared.api.http.counted_body import CountedBody
 from dapr_shared.api.http.invoke import find_target
 from dapr_shared.api.http.routes import Route, RouteTable, clean_path, origin_form
 from dapr_shared.api.trace import trace_of_http
@@ -19,16 +21,17 @@ from dapr_shared.core.errors import DaprError
 from dapr_shared.wire.http.messages import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dapr_shared.api.http.invoke import InvokeApi
     from dapr_shared.api.observed import Observed
     from dapr_shared.api.pipeline import Pipeline
     from dapr_shared.identity.caller import Caller
-    from dapr_shared.observability.tracing import TraceContext
 
 _TOKEN = b"dapr-api-token"
 _NO_APP = ""
+CLIENT_GONE = 499
+"""What a request whose client went away before the answer counts as; never sent."""
 
 
 class HttpFrontDoor:
@@ -53,6 +56,7 @@ class HttpFrontDoor:
         self._body_limit = body_limit
 
     async def __call__(self, request: Request) -> Response:
+        """Answer one request; whatever happens, the answer is a row of the error table or the block's."""
         started = perf_counter()
         raw_path, _, query = origin_form(request.target).partition(b"?")
         call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
@@ -68,10 +72,20 @@ class HttpFrontDoor:
                 response = await self._routed(call, route)
         except DaprError as error:
             response = self._error(call, error)
+        except asyncio.CancelledError:  # the client has gone: nobody reads an answer, but the call is counted
+            self._leave(call)
+            self._finish(call, name, Response(CLIENT_GONE, []), started, 0)
+            raise
         except Exception as error:  # noqa: BLE001 - the last line: a defect of ours becomes an answer and an event
-            self._events.defect(f"{request.method} {name}", error)
+            self._events.defect(f"{request.method} {name}", error, trace.trace_id if trace else "")
             response = self._error(call, errors.INTERNAL(trace=trace.trace_id if trace else "none"))
-        self._finish(call, name, response, started, trace)
+        if trace is not None and "healthz" not in name.lower():
+            response.headers.extend(call.trace)
+        if isinstance(response.body, bytes):
+            self._leave(call)
+            self._finish(call, name, response, started, len(response.body))
+        else:
+            response.body = CountedBody(response.body, self._at_the_end(call, name, response, started))
         return response
 
     def _route(self, call: HttpCall) -> Route | None:
@@ -86,12 +100,9 @@ class HttpFrontDoor:
             return await route.handler(call)
         caller = call.caller = self._identify(call, route.name)
         if not self._pipeline.allowed(caller, "http", route.api, route.version, route.path[1:]):
-            return self._error(call, errors.INVOKE_NO_TARGET())  # as if the route were not there (behaviours §6)
-        self._pipeline.enter(caller)
-        try:
-            return await route.handler(call)
-        finally:
-            self._pipeline.leave(caller)
+            raise errors.INVOKE_NO_TARGET()  # as if the route were not there (behaviours §6)
+        self._enter(call, caller, route.name)
+        return await route.handler(call)
 
     async def _invoked(self, call: HttpCall, raw_path: bytes) -> tuple[str, Response]:
         """Every path without a route is an invocation, if the request names a target."""
@@ -99,13 +110,26 @@ class HttpFrontDoor:
         target, method = find_target(call.request, raw_path, call.path)
         if not self._pipeline.allowed(caller, "http", "invoke", "v1"):
             raise errors.INVOKE_NO_TARGET()
-        self._pipeline.enter(caller)
-        try:
-            response = await self._invoke.invoke(call, target, method)
-            # Only a target that answered becomes a label: a caller can make up any number of others.
-            return (f"InvokeService/{target}" if "://" not in target else "InvokeService"), response
-        finally:
-            self._pipeline.leave(caller)
+        self._enter(call, caller, "InvokeService")
+        response = await self._invoke.invoke(call, target, method)
+        # Only a target that answered becomes a label: a caller can make up any number of others.
+        return (f"InvokeService/{target}" if "://" not in target else "InvokeService"), response
+
+    def _enter(self, call: HttpCall, caller: Caller, operation: str) -> None:
+        self._pipeline.enter(caller, operation)
+        call.entered = True
+
+    def _leave(self, call: HttpCall) -> None:
+        if call.entered and call.caller is not None:
+            call.entered = False
+            self._pipeline.leave(call.caller)
+
+    def _at_the_end(self, call: HttpCall, name: str, response: Response, started: float) -> Callable[[int], None]:
+        def done(sent: int) -> None:
+            self._leave(call)
+            self._finish(call, name, response, started, sent)
+
+        return done
 
     def _identify(self, call: HttpCall, operation: str) -> Caller:
         request = call.request
@@ -117,16 +141,12 @@ class HttpFrontDoor:
         self._metrics.error_code(call.caller.app_id if call.caller else _NO_APP, error.row.code)
         return http_response(error)
 
-    def _finish(
-        self, call: HttpCall, name: str, response: Response, started: float, trace: TraceContext | None
-    ) -> None:
-        if trace is not None:
-            response.headers.extend(call.trace)
+    def _finish(self, call: HttpCall, name: str, response: Response, started: float, sent: int) -> None:
         milliseconds = (perf_counter() - started) * 1000
         request = call.request
         app_id = call.caller.app_id if call.caller else _NO_APP
         self._metrics.http_request(app_id, request.method, name, response.status).record(
-            milliseconds, _size(request.body), _size(response.body)
+            milliseconds, _size(request.body), sent
         )
         if self._access_log.enabled:
             self._access_log.http(
@@ -135,7 +155,7 @@ class HttpFrontDoor:
                 request.target.decode("latin-1"),
                 name,
                 status=response.status,
-                size=_size(response.body),
+                size=sent,
                 milliseconds=milliseconds,
                 user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
             )

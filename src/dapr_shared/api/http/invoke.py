@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus
 
+from dapr_shared.api.http.call import check_escapes
 from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import Response
 
@@ -69,8 +70,6 @@ def find_target(request: Request, raw_path: bytes, cleaned_path: bytes) -> tuple
     path = raw_path if raw_path.startswith(PREFIX) else cleaned_path
     if path.startswith(PREFIX):
         target, found, method = path[len(PREFIX) :].partition(_METHOD)
-        if not found and target.endswith(b"/method"):
-            target, found = target.removesuffix(b"/method"), _METHOD
         if found and target:
             return _target(target), _decoded(method)
     raise errors.INVOKE_NO_TARGET()
@@ -78,7 +77,9 @@ def find_target(request: Request, raw_path: bytes, cleaned_path: bytes) -> tuple
 
 def _target(raw: bytes) -> str:
     try:
-        text = unquote_plus(raw.decode("ascii"), errors="strict")
+        text = raw.decode("ascii")
+        check_escapes(text)
+        text = unquote_plus(text, errors="strict")
     except ValueError as error:
         raise errors.BAD_REQUEST(detail=f"app id in the path: {error}") from error
     return _COLLAPSED_URL.sub(r"\1://", text)
@@ -86,7 +87,9 @@ def _target(raw: bytes) -> str:
 
 def _decoded(raw: bytes) -> str:
     try:
-        return unquote(raw.decode("ascii"), errors="strict")
+        text = raw.decode("ascii")
+        check_escapes(text)
+        return unquote(text, errors="strict")
     except ValueError as error:
         raise errors.BAD_REQUEST(detail=f"path: {error}") from error
 

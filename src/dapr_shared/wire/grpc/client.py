@@ -28,6 +28,15 @@ _BACK_OFF_FIRST_MS: Final = 100
 _BACK_OFF_MOST_MS: Final = 5_000
 _CONNECT_MS: Final = 5_000
 _RESOLVE_PAUSE_MS: Final = 1_000
+_LOST: Final = (
+    "Stream removed",
+    "Socket closed",
+    "recvmsg:",
+    "sendmsg:",
+    "GOAWAY received",
+    "Connection reset by peer",
+)
+"""What gRPC says when it has lost one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +152,25 @@ class _Channel:
         self._retired = True
         self._close_when_idle()
 
-    def lost(self, status: grpc.StatusCode) -> bool:
-        """Whether a call that just ended with `status` did so for want of a connection.
+    def error(self, status: grpc.StatusCode, details: str, initial: Pairs, trailers: Pairs) -> GrpcError:
+        """The error of a call that just ended, and whether it did so for want of a connection.
 
-        gRPC does not say who made a status, and its texts are also what an app answers that lost a server of its own;
-        but a server that answers has a connection that is ready.
+        gRPC does not say who made a status, but only a server sends metadata with it, over a connection that is ready.
+        One that was lost may still be called ready for a moment; then gRPC's text tells. A server that passes on such
+        a text from a call of its own, with nothing beside it, is misread as lost: its call has failed either way.
         """
-        return status is grpc.StatusCode.UNAVAILABLE and (
-            self not in self._open_channels or self.raw.get_state() is not grpc.ChannelConnectivity.READY
+        unreachable = (
+            status is grpc.StatusCode.UNAVAILABLE
+            and not initial
+            and not trailers
+            and (
+                self not in self._open_channels
+                or self.raw.get_state() is not grpc.ChannelConnectivity.READY
+                or details.startswith(_LOST)
+            )
         )
+        code = GrpcCode(status.value[0])
+        return GrpcError(code, details, trailers=trailers, initial=initial, unreachable=unreachable)
 
     async def close(self) -> None:
         """Cancel the calls in flight and disconnect."""
@@ -179,11 +198,9 @@ class GrpcStream:
         try:
             pairs = received_metadata(await self._call.initial_metadata())
             if not pairs and self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
-                raise self._failure or GrpcError(
-                    _code(await self._call.code()),
-                    await self._call.details() or "",
-                    trailers=received_metadata(await self._call.trailing_metadata()),
-                    unreachable=self._channel.lost(await self._call.code()),
+                trailers = received_metadata(await self._call.trailing_metadata() or ())
+                raise self._failure or self._channel.error(
+                    await self._call.code(), await self._call.details() or "", pairs, trailers
                 )
         except asyncio.CancelledError:
             self._raise_unless_cancelled()
@@ -221,16 +238,28 @@ class GrpcStream:
     async def _send(self, messages: AsyncIterator[bytes]) -> None:
         try:
             try:
+                await self._call.wait_for_connection()
                 async for message in messages:
-                    await self._call.write(message)
+                    await self._write(message)
                 await self._call.done_writing()
             finally:
                 await close(messages)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except grpc.aio.AioRpcError:
             return  # the call has ended; its status says why
         except Exception as exc:  # noqa: BLE001 - raised again by who reads the answers
+            if isinstance(exc, grpc.aio.InternalError) and _REJECTED not in str(exc):
+                return  # the call has ended, or its status is on its way
             self._failure = exc
             self._call.cancel()
+
+    async def _write(self, message: bytes) -> None:
+        """Send one message; none of a call that has ended.
+
+        Not grpc's own `write`: when that fails because the call is ending, it replaces the status of the server by
+        INTERNAL (grpc/grpc#36066, seen in 1.85.1).
+        """
+        if not self._call.done():
+            await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001
 
     def _raise_unless_cancelled(self) -> None:
         if self._failure is not None and not is_being_cancelled():
@@ -324,20 +353,11 @@ class GrpcClient:
         return self._channel
 
 
-def _code(status: grpc.StatusCode) -> GrpcCode:
-    return GrpcCode(status.value[0])
-
-
 def _error(exc: grpc.aio.AioRpcError, channel: _Channel) -> GrpcError:
     error: Any = exc
     initial = received_metadata(error.initial_metadata() or ())
-    return GrpcError(
-        _code(error.code()),
-        error.details() or "",
-        trailers=received_metadata(error.trailing_metadata() or ()),
-        initial=initial,
-        unreachable=not initial and channel.lost(error.code()),
-    )
+    trailers = received_metadata(error.trailing_metadata() or ())
+    return channel.error(error.code(), error.details() or "", initial, trailers)
 
 
 def _raise_unless_cancelled() -> None:

@@ -12,7 +12,8 @@ How it differs from the engine `aio` (pygrpc-native 0.5.0):
 - `max_concurrent_calls` is the library's own 1024: the fallback, to which all clients' streams go over one connection,
   would take the same limit for the sum.
 - The limit on client pings, the idle timeout and TLS are not there; a name is bound to one address.
-- While it stops with a grace the port stays open and answers new calls with UNAVAILABLE.
+- While it stops with a grace the port stays open and answers new calls with UNAVAILABLE. An answer that a client has
+  not taken in 0.2 s after its handler's end is lost with the connection when the server stops.
 - A request with too much metadata is refused with HTTP status 431, which clients show as UNKNOWN.
 - A unary handler's initial metadata go out with its answer; when it fails after all, they become trailers.
 - `peer` of a stream is the private Unix socket.
@@ -21,15 +22,18 @@ How it differs from the engine `aio` (pygrpc-native 0.5.0):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dapr_shared.wire.grpc.address import TcpAddress, UnixAddress, bind_tcp, bind_unix, parse, resolve
-from dapr_shared.wire.grpc.aio import CANCEL_SECONDS, FOREVER, server_options
+from dapr_shared.wire.grpc.aio import CANCEL_SECONDS, server_options
 from dapr_shared.wire.grpc.interface import BidiHandler, Kind, Method, ServerOptions
 from dapr_shared.wire.grpc.serving import OnDefect, Service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_LEAVE_SECONDS: Final = 0.2
+"""How long an answer may take from its handler to the socket."""
 
 
 class MissingEngineError(ImportError):
@@ -52,9 +56,15 @@ class NativeServer:
     async def stop(self, grace: float | None) -> None:
         """Wait at most `grace` seconds (`None`: for ever) for calls in flight, then cancel them and close the port.
 
-        New calls are answered with UNAVAILABLE meanwhile. The first call's grace counts; another call waits for the first.
+        New calls are answered with UNAVAILABLE meanwhile. May be called again, also with a shorter grace while the first
+        call still waits.
         """
-        await self._server.stop(FOREVER if grace is None else grace)
+        self._service.refuse()
+        if grace is None or grace > 0:
+            # The library's own grace waits for handlers and then drops the connections together with the answers that
+            # are still on their way through its threads; nothing tells when they have left.
+            await self._service.drained(grace, _LEAVE_SECONDS)
+        await self._server.stop(0)
         await self._service.drained(CANCEL_SECONDS)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dapr_shared.wire.grpc.serving import close
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from dapr_shared.wire.grpc.interface import Call, Client, Metadata
 
@@ -25,7 +25,7 @@ async def relay(
     metadata: Metadata,
     *,
     unary_timeout: float | None = None,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Pass `call` on to `method` of `client` with `metadata`; the answers are what a bidirectional handler yields.
 
     `unary_timeout`: seconds that bound the whole call, next to the client's own deadline; give it only for calls that

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
 
@@ -172,7 +173,9 @@ class Service:
         self._listener = listener
         self._on_defect = on_defect
         self._unknown = unknown
+        self._refusing = False
         self._active = 0
+        self._last_end = -math.inf
         self._idle = asyncio.Event()
         self._idle.set()
         self.handlers: dict[str, MethodHandler] = {}
@@ -186,13 +189,20 @@ class Service:
         """A generic handler for all methods, the unknown ones too."""
         return _Generic(self.handlers, self._any)
 
-    async def drained(self, timeout: float) -> None:  # noqa: ASYNC109 - the contract of this interface
-        """Wait at most `timeout` seconds until no handler runs."""
-        try:
+    def refuse(self) -> None:
+        """Answer new calls with UNAVAILABLE from now on."""
+        self._refusing = True
+
+    async def drained(self, timeout: float | None, rest: float = 0) -> None:  # noqa: ASYNC109 - the contract of this interface
+        """Wait at most `timeout` seconds (`None`: for ever) until no handler runs, then until `rest` seconds after the
+        last one's end.
+        """
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
-        except TimeoutError:
-            return
+        left = self._last_end + rest - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(left)
 
     def _any(self, name: str) -> MethodHandler:
         return self._handler(Method(name, Kind.BIDI, self._unknown))
@@ -243,6 +253,9 @@ class Service:
         return run
 
     async def _answer(self, call: ServerCall, handler: Callable[..., Awaitable[bytes]], request: object) -> bytes:
+        if self._refusing:
+            await call.fail(_stopping())
+            return b""
         self._begin()
         try:
             answer = await handler(call, request)
@@ -266,6 +279,9 @@ class Service:
     async def _answer_all(
         self, call: ServerCall, handler: Callable[..., AsyncIterator[bytes]], request: object
     ) -> None:
+        if self._refusing:
+            await call.fail(_stopping())
+            return
         self._begin()
         answers: AsyncIterator[bytes] | None = None
         try:
@@ -299,6 +315,7 @@ class Service:
 
     def _end(self) -> None:
         self._active -= 1
+        self._last_end = asyncio.get_running_loop().time()
         if not self._active:
             self._idle.set()
 
@@ -333,3 +350,7 @@ def is_being_cancelled() -> bool:
 
 def _gone() -> GrpcError:
     return GrpcError(GrpcCode.CANCELLED, "the client is gone")
+
+
+def _stopping() -> GrpcError:
+    return GrpcError(GrpcCode.UNAVAILABLE, "the server is stopping")

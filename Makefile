@@ -1,0 +1,75 @@
+# What a user and a developer do with this checkout. `make help` lists it.
+#
+# Variables: PYTHON (the Python that .venv is made with), the ports and STATE below, TESTS (what `make test` runs).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+TESTS ?= tests
+WORKERS ?= 2
+
+# Read by examples/01-two-apps/run.py; empty: its defaults (3500, 50001, 9090, any free port, .state).
+HTTP_PORT ?=
+GRPC_PORT ?=
+METRICS_PORT ?=
+ORDERS_PORT ?=
+STOCK_PORT ?=
+STATE ?=
+export HTTP_PORT GRPC_PORT METRICS_PORT ORDERS_PORT STOCK_PORT STATE
+
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest -q -n $(WORKERS)
+LOCK := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links pyproject.toml --extra h2c --extra native --group build
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: environment-run ## start a shared instance with the two apps of example 01; Ctrl-C ends it
+	@exec $(VENV)/python scripts/foreground.py $(VENV)/python examples/01-two-apps/run.py
+
+.PHONY: test
+test: environment-dev ## run the fast tests
+	@$(PYTEST) -m "not slow" $(TESTS)
+
+.PHONY: test-all
+test-all: environment-dev ## run every test
+	@$(PYTEST) $(TESTS)
+
+.PHONY: lint
+lint: environment-dev ## check style, types, import layers and generated files
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/basedpyright
+	@$(VENV)/lint-imports
+	@$(VENV)/python scripts/generate_protos.py --check
+
+.PHONY: format
+format: environment-dev ## format the code and mend what can be mended
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix .
+
+.PHONY: bench
+bench: environment-dev ## measure speed and memory; BENCH="NAME … --json FILE" chooses, DAPRD=PATH compares
+	@$(VENV)/python -m benchmarks $(BENCH)
+
+.PHONY: lock
+lock: ## compile requirements/ again from pyproject.toml; needs uv (pipx install uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv, or pip install uv" >&2; exit 1; }
+	$(LOCK) -o requirements/run.txt
+	$(LOCK) --group test --group dev -c requirements/run.txt -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove .venv, caches and build results; the demo's .state stays
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# environment-run, environment-dev: .venv holds what the requirement files say; at once where it does already.
+.PHONY: environment-run environment-dev
+environment-run environment-dev: environment-%:
+	@if [ -z "$(PYTHON)" ] && [ -x $(VENV)/python ] && $(VENV)/python scripts/environment.py --check $*; then exit 0; fi; \
+	python=$$(sh scripts/find_python.sh $(PYTHON)) && \
+	"$$python" scripts/environment.py $(if $(PYTHON),--chosen) $*

@@ -1,0 +1,144 @@
+"""The subscriptions of all apps of an instance.
+
+Delivery road, step 4 (block). Told by the runtime of apps, resources and components, and by the watch of what apps can
+be reached; each app's own state is in `app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence  # noqa: TC003 - part of public data classes
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - part of a public data class
+from typing import TYPE_CHECKING
+
+from dapr_shared.blocks.pubsub.app import AppSubscriptions
+
+if TYPE_CHECKING:
+    from dapr_shared.blocks.pubsub.app import Deliveries, Memory
+    from dapr_shared.channel.base import AppChannel
+    from dapr_shared.contracts.registry import Components
+    from dapr_shared.core.clock import Clock
+    from dapr_shared.core.ids import AppRef
+    from dapr_shared.observability.events import Events
+    from dapr_shared.resources.model import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionStatus:
+    """One subscription, as the metadata API and operators see it."""
+
+    pubsub: str
+    topic: str
+    kind: str
+    metadata: Mapping[str, str]
+    rules: Sequence[tuple[str, str]]
+    dead_letter_topic: str
+    state: str
+    """`active`, `paused` or `failed`."""
+    reason: str
+    """Why it is paused or has failed; empty when active."""
+    since: datetime | None
+    """Since when it is paused or failing."""
+    pending: int | None
+    """Messages that wait for the app, where the broker knows."""
+
+
+class SubscriptionManager:
+    """Owns every subscription of the instance but the streaming ones, which belong to their gRPC call."""
+
+    def __init__(
+        self, components: Components, deliveries: Deliveries, memory: Memory, events: Events, clock: Clock
+    ) -> None:
+        self._components = components
+        self._deliveries = deliveries
+        self._memory = memory
+        self._events = events
+        self._clock = clock
+        self._apps: dict[AppRef, AppSubscriptions] = {}
+        self._reachable: set[AppRef] = set()
+        self._closed = False
+
+    async def set_apps(
+        self,
+        apps: Mapping[AppRef, AppChannel | None],
+        declared: Sequence[Subscription],
+        changed: frozenset[AppRef],
+        grace: float,
+    ) -> None:
+        """Serve exactly these apps. `changed`: those whose App is another now; `grace`: seconds for those that go."""
+        gone = [self._apps.pop(ref) for ref in list(self._apps) if ref not in apps]
+        for ref, channel in apps.items():
+            subscriptions = self._apps.get(ref)
+            if subscriptions is None:
+                subscriptions = self._apps[ref] = AppSubscriptions(
+                    ref, self._components, self._deliveries, self._memory, self._events, self._clock
+                )
+                if ref in self._reachable:
+                    subscriptions.reachable_changed(reachable=True)
+            subscriptions.set(channel, declared, changed=ref in changed)
+        self._reachable &= set(apps)
+        await asyncio.gather(*(subscriptions.close(grace) for subscriptions in gone))
+
+    def components_changed(self) -> None:
+        """Components were opened or closed: what waits for one may start, what has lost one stops."""
+        for subscriptions in self._apps.values():
+            subscriptions.kick()
+
+    def reachable_changed(self, ref: AppRef, *, reachable: bool) -> None:
+        """Told by the watch."""
+        (self._reachable.add if reachable else self._reachable.discard)(ref)
+        subscriptions = self._apps.get(ref)
+        if subscriptions is not None:
+            subscriptions.reachable_changed(reachable=reachable)
+
+    def health_changed(self, ref: AppRef) -> None:
+        """Told by the watch; the channel says whether the app is healthy."""
+        subscriptions = self._apps.get(ref)
+        if subscriptions is not None:
+            subscriptions.kick()
+
+    def refresh(self, ref: AppRef) -> bool:
+        """Ask the app again for its subscriptions; whether the instance serves it."""
+        subscriptions = self._apps.get(ref)
+        if subscriptions is None:
+            return False
+        subscriptions.refresh()
+        return True
+
+    def stop_deliveries(self, ref: AppRef) -> None:
+        """The app asked for its shutdown on a shared instance (design §5.6)."""
+        subscriptions = self._apps.get(ref)
+        if subscriptions is not None:
+            subscriptions.stop_deliveries("stopped by the shutdown API")
+
+    async def close(self, grace: float) -> None:
+        """End every subscription; what is in flight may take `grace` seconds, then it goes back to the broker."""
+        self._closed = True
+        apps, self._apps = list(self._apps.values()), {}
+        await asyncio.gather(*(subscriptions.close(grace) for subscriptions in apps))
+
+    async def status(self, ref: AppRef) -> list[SubscriptionStatus]:
+        """The app's subscriptions now, in order of pubsub and topic."""
+        subscriptions = self._apps.get(ref)
+        if subscriptions is None:
+            return []
+        found: list[SubscriptionStatus] = []
+        for _, running in sorted(subscriptions.running.items()):
+            wanted = running.wanted
+            state = "failed" if running.broker is None else "paused" if running.paused else "active"
+            found.append(
+                SubscriptionStatus(
+                    wanted.pubsub,
+                    wanted.topic,
+                    wanted.kind.value,
+                    wanted.metadata,
+                    wanted.routes,
+                    wanted.dead_letter_topic,
+                    state,
+                    running.problem,
+                    running.since,
+                    await running.broker.pending() if running.broker is not None else None,
+                )
+            )
+        return found
