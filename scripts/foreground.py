@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from types import FrameType
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,7 +57,7 @@ def main(words: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _foreground(group: int) -> Iterator[None]:
+def _foreground(group: int) -> Generator[None]:
     """Give the terminal to a process group, where there is one and it is ours to give."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)

@@ -96,7 +96,7 @@ class Signals:
         self._write = write  # kept: its number is given away
         self._stop = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         for number in (*self._stop, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, lambda received, frame: None)  # noqa: ARG005 - only the wake-up counts
         signal.set_wakeup_fd(write.fileno())
 
     def wait(self, seconds: float | None) -> None:

@@ -60,10 +60,10 @@ def serve(name: str, handle: Callable[[str, str, Any], Answer]) -> None:
         protocol_version = "HTTP/1.1"  # connections are kept and used again
         disable_nagle_algorithm = True
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that the standard library asks for
+        def do_GET(self) -> None:
             self._respond(None)
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             try:
                 self._respond(json.loads(self.rfile.read(int(self.headers.get("content-length", "0")))))
             except ValueError:
@@ -86,7 +86,7 @@ def serve(name: str, handle: Callable[[str, str, Any], Answer]) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["APP_PORT"])), Handler)
     # `shutdown` waits for the loop below, so it cannot be called from a handler that interrupts that loop.
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    signal.signal(signal.SIGTERM, lambda number, frame: threading.Thread(target=server.shutdown).start())  # noqa: ARG005
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout.write(f"{name} listens on port {server.server_port}\n")
     sys.stdout.flush()

@@ -28,7 +28,7 @@ from dapr_shared.contracts.invocation import (
     InvokeResponse,
 )
 from dapr_shared.core import errors
-from dapr_shared.core.errors import GrpcCode
+from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.core.ids import AppRef
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.grpc.proxy import relay
@@ -205,7 +205,12 @@ class InvokeBlock:
                         app=target, detail=f"app channel is not initialized: app {ref.app_id} has no channel"
                     )
                 return channel, ref
-        channel = self._targets.resolve(caller, target)
+        try:
+            channel = self._targets.resolve(caller, target)
+        except DaprError as error:
+            if error.row is errors.INVOKE_DENIED:
+                self._events.access_refused(caller.ref, "external_url", "InvokeService", target)
+            raise
         if channel is None:
             raise errors.INVOKE_NOT_FOUND(app=target)
         return channel, None

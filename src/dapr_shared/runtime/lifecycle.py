@@ -7,6 +7,7 @@ again; what cannot start ends it with 1.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def run(settings: Settings, *, command: str, embedded: bool, without_effect: Seq
     except (SettingsError, OSError, ValueError) as error:
         sys.stderr.write(f"{command}: {error}\n")
         return 1
+    _raise_file_limit()
     with logs:
         logs.capture_standard_logging()
         try:
@@ -62,6 +64,21 @@ def run(settings: Settings, *, command: str, embedded: bool, without_effect: Seq
         except START_ERRORS as error:
             logs.logger("dapr.runtime").fatal("cannot start", problem=str(error))
             return 1
+        except Exception as error:  # noqa: BLE001 - the last line: a defect ends the process with a log line, not a traceback
+            logs.logger("dapr.runtime").fatal("ended by a defect", problem=repr(error), exc_info=error)
+            return 1
+
+
+def _raise_file_limit() -> None:
+    """Let this process open as many files as it may: each connection is one, and the usual soft limit is 1,024."""
+    try:
+        import resource  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run_loop(main: Coroutine[None, None, int]) -> int:
@@ -103,7 +120,12 @@ class _Life:
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, instance.request_reload)
         async with instance.running():
-            await self._wait_for_stop(instance)
+            try:
+                await self._wait_for_stop(instance)
+            except Exception:
+                # Background work has failed: what is in flight still finishes before the process ends.
+                await instance.drain(float(self._settings.dapr_graceful_shutdown_seconds) or None)
+                raise
             if self._exit_code == 0:
                 grace = float(self._settings.dapr_graceful_shutdown_seconds) or None
                 if not await instance.drain(grace):

@@ -29,7 +29,7 @@ class Sources:
     """Reads all resources of one instance, at start and on reload."""
 
     def __init__(self, settings: Settings, *, embedded: bool) -> None:
-        """`embedded`: add the built-in state store where no resources are given."""
+        """`embedded`: add the built-in state store where no resources path is given and no state store is there."""
         self._settings = settings
         self._namespace = os.environ.get("NAMESPACE", "")
         self._embedded = embedded and not settings.resources_path
@@ -54,7 +54,8 @@ class Sources:
                 allow_empty=True,
             )
             resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
-        if self._embedded and not resources.components:
+        has_state = any(component.type.casefold().startswith("state.") for component in resources.components)
+        if self._embedded and not has_state:
             namespaces = frozenset(app.namespace for app in resources.apps) or frozenset({DEFAULT_NAMESPACE})
             built_in = embedded_resources(state_directory(self._settings.data_dir), namespaces)
             resources = combine([resources, built_in])

@@ -145,7 +145,7 @@ def test_a_python_without_venv(root: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert main(["run"], root) == 1
     said = capsys.readouterr().err
     assert "comes without ensurepip" in said
-    assert "apt install python3.{}-venv".format(sys.version_info[1]) in said
+    assert f"apt install python3.{sys.version_info[1]}-venv" in said
     assert not (root / ".venv").is_dir()
 
 
