@@ -254,8 +254,10 @@ class Example:
             "",
             "Place an order; read what orders keeps under the key tea; read what stock keeps under the same key:",
             "",
-            f"  curl -H 'dapr-api-token: {self._tokens['orders']}' -H 'content-type: application/json' "
-            f'-d \'{{"item":"tea","amount":2}}\' {api}/v1.0/invoke/orders/method/orders',
+            (
+                f"  curl -H 'dapr-api-token: {self._tokens['orders']}' -H 'content-type: application/json' "
+                f'-d \'{{"item":"tea","amount":2}}\' {api}/v1.0/invoke/orders/method/orders'
+            ),
             *(
                 f"  curl -H 'dapr-api-token: {self._tokens[name]}' {api}/v1.0/state/statestore/tea"
                 for name in ("orders", "stock")
@@ -279,8 +281,8 @@ def token_of(name: str, state: Path) -> str:
     file = folder / name
     if not file.exists():
         draft = file.with_suffix(".draft")  # renamed when whole: an interrupted first run leaves no empty token
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(16))
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(16), encoding="ascii")
         draft.replace(file)
     return file.read_text(encoding="ascii")
 

@@ -138,7 +138,7 @@ def test_metadata_is_set(instance):
         assert instance.ask("GET", "/v1.0/metadata", app="orders").json()["extended"]["my note"] == value
     assert "my note" not in instance.ask("GET", "/v1.0/metadata", app="stock").json()["extended"]
     assert instance.ask("PUT", "/v1.0/metadata/x", b"\xff", app="orders").status == 400
-    assert instance.ask("PUT", "/v1.0/metadata/x", b"y" * 10_000, app="orders").status == 400
+    assert instance.ask("PUT", "/v1.0/metadata/x", b"y" * 100_000, app="orders").status == 400
 
 
 # Health and the public port ---------------------------------------------------------------------------------------

@@ -136,13 +136,13 @@ class Instance:
         return ask(options.pop("address", self.http), method, target, body, **options)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
+        """The sum of a metric's samples that have these labels. (The parser gives every counter the end `_total`.)"""
         text = ask(self.metrics_address, "GET", "/metrics").body.decode()
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            if sample.name in (name, f"{name}_total") and labels.items() <= sample.labels.items()
         )
 
     def refused(self, reason: str) -> float:

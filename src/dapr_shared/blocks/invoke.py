@@ -139,7 +139,9 @@ class InvokeBlock:
         try:
             # No retry here: Dapr's built-in ones are for peers, whose connection may be lost (http-api §3); a local app
             # that refuses is answered at once, and so is a service outside.
-            answer = await channel.invoke(InvokeRequest(path, verb, query, forwarded, body, content_type))
+            answer = await channel.invoke(
+                InvokeRequest(path, verb, query, forwarded, body, content_type, str(caller.ref))
+            )
         except ChannelError as error:
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
             raise _channel_failure(target, error) from error
@@ -180,7 +182,7 @@ class InvokeBlock:
         started = perf_counter()
         code = GrpcCode.OK
         try:
-            async with channel.slot():
+            async with channel.slot(caller=str(caller.ref)):
                 sent = [*metadata, *channel.metadata_for_app()]
                 async with aclosing(relay(call, messages, channel.client, call.method, sent)) as answers:
                     async for message in answers:

@@ -135,7 +135,7 @@ class AppChannel(ABC):
             raise AppNotHealthyError(NOT_HEALTHY)
         slots = self._slots
         if not slots.try_take():
-            timeout = await self._wait_for_slot(timeout)
+            timeout = await self._wait_for_slot(timeout, request.caller)
         try:
             self._check_open()
             response = await self._send(request, timeout)
@@ -154,7 +154,7 @@ class AppChannel(ABC):
         return response
 
     @asynccontextmanager
-    async def slot(self, *, timeout: float | None = None) -> AsyncGenerator[None]:  # noqa: ASYNC109 - as in `invoke`
+    async def slot(self, *, timeout: float | None = None, caller: str = "") -> AsyncGenerator[None]:  # noqa: ASYNC109 - as in `invoke`
         """Hold a slot for a call that does not go through `invoke`: a proxied one, a stream.
 
         `timeout` is in seconds, for the wait. Raises what `invoke` raises before it calls.
@@ -162,7 +162,7 @@ class AppChannel(ABC):
         if not self.healthy:
             raise AppNotHealthyError(NOT_HEALTHY)
         if not self._slots.try_take():
-            await self._wait_for_slot(timeout)
+            await self._wait_for_slot(timeout, caller)
         try:
             self._check_open()
             yield
@@ -218,13 +218,13 @@ class AppChannel(ABC):
         if self._closed:
             raise AppUnreachableError(f"the channel to app {self.ref} is closed")
 
-    async def _wait_for_slot(self, timeout: float | None) -> float | None:  # noqa: ASYNC109 - one deadline for both waits
+    async def _wait_for_slot(self, timeout: float | None, caller: str) -> float | None:  # noqa: ASYNC109 - one deadline for both waits
         """Wait for our turn; return what is left of the time."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         try:
             async with asyncio.timeout(timeout):
-                await self._slots.take()
+                await self._slots.take(caller)
         except TimeoutError:
             raise AppTimeoutError(
                 f"no free slot within {timeout:g} s: the app takes {self.properties.max_concurrency} calls at a time"

@@ -1,13 +1,14 @@
 """How many calls an app gets at a time, and how many may wait for their turn.
 
-Step 6a of the request road. First come, first served: a slot that becomes free is handed to the call that has waited
-longest, so that no newcomer overtakes it.
+Step 6a of the request road. A slot that becomes free is handed to a call that waits, so that no newcomer overtakes it:
+to each caller in turn, and among the calls of one caller to the one that has waited longest. So a caller with many calls
+does not keep the others from the app.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from dapr_shared.contracts.invocation import ChannelBusyError
@@ -35,13 +36,14 @@ class CallSlots:
         self._limit = limit
         """Most calls in flight; 0 means no limit."""
         self._most_waiting = waiting
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """By caller, in the order of their turns; a caller without a waiting call is not in it."""
         self._idle: list[asyncio.Future[None]] = []
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a slot now."""
-        return len(self._waiting)
+        return sum(len(turns) for turns in self._waiting.values())
 
     def try_take(self) -> bool:
         """Take a slot if there is one; never waits."""
@@ -51,32 +53,35 @@ class CallSlots:
         self.in_flight += 1
         return True
 
-    async def take(self) -> None:
-        """Take a slot, when it is our turn.
+    async def take(self, caller: str = "") -> None:
+        """Take a slot, when it is our turn; `caller` is who takes turns with others.
 
         Raises `ChannelBusyError` when too many wait already. A cancelled wait takes nothing.
         """
         if self.try_take():
             return
-        if len(self._waiting) >= self._most_waiting:
+        if self.waiting >= self._most_waiting:
             raise ChannelBusyError(
-                f"the app has {self.in_flight} calls in flight, its limit, and {len(self._waiting)} more wait"
+                f"the app has {self.in_flight} calls in flight, its limit, and {self.waiting} more wait"
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.setdefault(caller, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give_back()  # cancelled after the slot was handed to us: the next one gets it
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            else:
+                self._withdraw(caller, turn)
             raise
 
     def give_back(self) -> None:
         """Give a slot back; once for each one taken."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            caller, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[caller] = turns  # behind all others: it has had its turn
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -86,6 +91,13 @@ class CallSlots:
                 if not waiter.done():
                     waiter.set_result(None)
             self._idle.clear()
+
+    def _withdraw(self, caller: str, turn: asyncio.Future[None]) -> None:
+        turns = self._waiting.get(caller)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[caller]
 
     async def idle(self) -> None:
         """Wait until no call is in flight."""

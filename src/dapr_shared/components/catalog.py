@@ -60,6 +60,11 @@ class CatalogRow:
 
 BUILT_IN: tuple[CatalogRow, ...] = (
     CatalogRow(
+        "pubsub.in-memory",
+        "dapr_shared.components.memory.pubsub:MemoryPubSub",
+        "A message bus in this process, gone when it ends",
+    ),
+    CatalogRow(
         "secretstores.local.env",
         "dapr_shared.components.local.env:EnvironmentSecretStore",
         "Environment variables of the instance as secrets",

@@ -14,10 +14,17 @@ if TYPE_CHECKING:
 class InvokeRequest:
     """A call of one app's method. Made for every invocation, hence plain attributes."""
 
-    __slots__ = ("body", "content_type", "headers", "method", "query", "verb")
+    __slots__ = ("body", "caller", "content_type", "headers", "method", "query", "verb")
 
     def __init__(
-        self, method: str, verb: str, query: bytes, headers: Headers, body: Body, content_type: bytes | None
+        self,
+        method: str,
+        verb: str,
+        query: bytes,
+        headers: Headers,
+        body: Body,
+        content_type: bytes | None,
+        caller: str = "",
     ) -> None:
         self.method = method
         """Normalised path without the leading slash, percent-decoded."""
@@ -29,6 +36,8 @@ class InvokeRequest:
         """End-to-end headers for the app, already filtered, without `content-type`."""
         self.body = body
         self.content_type = content_type
+        self.caller = caller
+        """Who takes turns with others where the app's concurrency is bounded: the calling app; empty for deliveries."""
 
 
 class InvokeResponse:

@@ -36,7 +36,9 @@ _LOST: Final = (
     "GOAWAY received",
     "Connection reset by peer",
 )
-"""What gRPC says when it has lost one."""
+"""What gRPC says when it has lost a connection with a call on it."""
+_REJECTED: Final = "grpc_call_start_batch"
+"""In the text of an operation that gRPC did not even begin."""
 
 
 @dataclass(frozen=True, slots=True)

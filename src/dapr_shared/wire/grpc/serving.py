@@ -194,8 +194,9 @@ class Service:
         self._refusing = True
 
     async def drained(self, timeout: float | None, rest: float = 0) -> None:  # noqa: ASYNC109 - the contract of this interface
-        """Wait at most `timeout` seconds (`None`: for ever) until no handler runs, then until `rest` seconds after the
-        last one's end.
+        """Wait until no handler runs, at most `timeout` seconds (`None`: for ever).
+
+        Then wait until `rest` seconds after the last one's end.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
