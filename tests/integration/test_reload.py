@@ -112,7 +112,7 @@ def test_apps_come_change_and_go_while_another_is_served(tmp_path):
 def test_a_component_is_added_changed_and_removed(tmp_path):
     """A component is there once its file is, has its new settings once they are, and is gone with its file."""
     folder = tmp_path / "resources"
-    with running(tmp_path, resources=[app("orders"), app("stock")]) as instance:
+    with running(tmp_path, resources=[app("orders"), app("stock"), MEMORY]) as instance:
         target, body = "/v1.0/state/late", b'[{"key":"k","value":1}]'
         assert instance.ask("POST", target, body, app="orders").status == 400
         write_resources(folder / "late.yaml", [component("late", "state.in-memory", keyPrefix="name")])

@@ -114,7 +114,9 @@ def _filtered(headers: Headers, never: frozenset[bytes]) -> Headers:
         if name.startswith(b"grpc-"):
             kept.append((b"dapr-" + name, value))
         elif name.startswith(b":"):
-            kept.append((b"dapr-" + name[1:], value))
+            renamed = b"dapr-" + name[1:]
+            if renamed.replace(b"_", b"-") not in never:  # `:caller-app-id` must not become a claim
+                kept.append((renamed, value))
         else:
             kept.append((name, value))
     return kept

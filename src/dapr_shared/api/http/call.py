@@ -58,6 +58,8 @@ class HttpCall:
 
     def query(self, name: str, default: str = "") -> str:
         """First value of a query parameter."""
+        if not self.query_string:
+            return default
         for key, value in self._pairs():
             if key == name:
                 return value

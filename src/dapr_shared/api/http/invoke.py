@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PREFIX = b"/v1.0/invoke/"
 _METHOD = b"/method/"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]*").fullmatch
 _COLLAPSED_URL = re.compile(r"^(https?):/+")
 
 
@@ -78,6 +79,8 @@ def find_target(request: Request, raw_path: bytes, cleaned_path: bytes) -> tuple
 def _target(raw: bytes) -> str:
     try:
         text = raw.decode("ascii")
+        if _PLAIN(text):  # a plain app id needs none of what follows, which costs more than the rest of this function
+            return text
         check_escapes(text)
         text = unquote_plus(text, errors="strict")
     except ValueError as error:
@@ -88,6 +91,8 @@ def _target(raw: bytes) -> str:
 def _decoded(raw: bytes) -> str:
     try:
         text = raw.decode("ascii")
+        if "%" not in text:
+            return text
         check_escapes(text)
         return unquote(text, errors="strict")
     except ValueError as error:

@@ -6,7 +6,7 @@ First step of the request road. The table is data: the documentation's compatibi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from dapr_shared.api.http.call import HttpCall, unquote_param
@@ -35,84 +35,90 @@ class Route:
     """True: also served on the public port."""
 
 
-@dataclass(slots=True)
-class _Node:
-    literal: dict[bytes, _Node] = field(default_factory=dict[bytes, "_Node"])
-    one: _Node | None = None
-    rest: dict[str, Route] | None = None
-    routes: dict[str, Route] | None = None
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A route as it is matched: its segments, `None` for a parameter."""
+
+    route: Route
+    segments: tuple[bytes | None, ...]
+    rest: bool
+
+    def params(self, segments: list[bytes]) -> tuple[bytes, ...] | None:
+        """The raw parameters of a path that fits; `None` for one that does not."""
+        found: list[bytes] = []
+        for wanted, given in zip(self.segments, segments, strict=False):
+            if wanted is None:
+                if not given:
+                    return None
+                found.append(given)
+            elif wanted != given:
+                return None
+        if self.rest:
+            count = len(self.segments)
+            if not segments[count]:
+                return None
+            found.append(b"/".join(segments[count:]))
+        return tuple(found)
 
 
 ANY = "*"
+_Key = tuple[str, bytes, bytes, int]
+_REST = -1
+"""In place of the number of segments: the route takes any further ones."""
 
 
 class RouteTable:
-    """Finds the route of a path and verb; literal segments win over parameters."""
+    """Finds the route of a path and verb; literal segments win over parameters.
+
+    One dict look-up by verb, first two segments and length leads to the few routes that may fit: all paths of Dapr
+    begin with a version and an API name.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
-        self._root = _Node()
+        self._found: dict[_Key, list[_Compiled]] = {}
         for route in self.routes:
             self._add(route)
+        for candidates in self._found.values():
+            candidates.sort(key=lambda compiled: [segment is None for segment in compiled.segments])
 
     def _add(self, route: Route) -> None:
-        node = self._root
-        rest = False
-        for segment in route.path.strip("/").split("/"):
-            if segment.startswith("{") and segment.endswith("...}"):
-                rest = True
-            elif segment.startswith("{"):
-                node.one = node.one or _Node()
-                node = node.one
-            else:
-                node = node.literal.setdefault(segment.encode(), _Node())
-        table = node.rest if rest else node.routes
-        if table is None:
-            table = {}
-            if rest:
-                node.rest = table
-            else:
-                node.routes = table
+        names = route.path.strip("/").split("/")
+        rest = names[-1].endswith("...}")
+        segments = tuple(None if name.startswith("{") else name.encode() for name in (names[:-1] if rest else names))
+        compiled = _Compiled(route, segments, rest)
+        first, second = (*segments, b"", b"")[:2]
+        if first is None or second is None:
+            raise ValueError(f"a route begins with two literal segments, unlike {route.path}")
         for verb in route.verbs or (ANY,):
-            if verb in table:
+            candidates = self._found.setdefault((verb, first, second, _REST if rest else len(segments)), [])
+            if any(other.segments == segments for other in candidates):
                 raise ValueError(f"two routes for {verb} {route.path}")
-            table[verb] = route
+            candidates.append(compiled)
 
     def match(self, verb: str, path: bytes) -> tuple[Route, tuple[str, ...]] | None:
         """The route and its decoded parameters. Raises `BAD_REQUEST` for a bad escape in a parameter."""
         segments = path[1:].split(b"/")
-        found = self._walk(self._root, verb, segments, 0, ())
-        if found is None and len(segments) > 1 and segments[-1] == b"":
-            found = self._walk(self._root, verb, segments[:-1], 0, ())
+        found = self._find(verb, segments)
+        if found is None and len(segments) > 1 and not segments[-1]:
+            found = self._find(verb, segments[:-1])
         if found is None:
             return None
         route, params = found
-        return route, tuple(unquote_param(param) for param in params)
+        return route, tuple([unquote_param(param) for param in params])
 
-    def _walk(
-        self, node: _Node, verb: str, segments: list[bytes], index: int, params: tuple[bytes, ...]
-    ) -> tuple[Route, tuple[bytes, ...]] | None:
-        if index == len(segments):
-            route = _pick(node.routes, verb)
-            return (route, params) if route else None
-        segment = segments[index]
-        child = node.literal.get(segment)
-        if child is not None:
-            found = self._walk(child, verb, segments, index + 1, params)
-            if found is not None:
-                return found
-        if node.one is not None and segment:
-            found = self._walk(node.one, verb, segments, index + 1, (*params, segment))
-            if found is not None:
-                return found
-        route = _pick(node.rest, verb)
-        return (route, (*params, b"/".join(segments[index:]))) if route and segment else None
-
-
-def _pick(table: dict[str, Route] | None, verb: str) -> Route | None:
-    if table is None:
+    def _find(self, verb: str, segments: list[bytes]) -> tuple[Route, tuple[bytes, ...]] | None:
+        count = len(segments)
+        first, second = segments[0], segments[1] if count > 1 else b""
+        for length in (count, _REST):
+            for one in (verb, ANY):
+                for compiled in self._found.get((one, first, second, length), ()):
+                    if compiled.rest and count <= len(compiled.segments):
+                        continue
+                    params = compiled.params(segments)
+                    if params is not None:
+                        return compiled.route, params
         return None
-    return table.get(verb) or table.get(ANY)
 
 
 def origin_form(target: bytes) -> bytes:

@@ -242,6 +242,8 @@ class GrpcStream:
             try:
                 await self._call.wait_for_connection()
                 async for message in messages:
+                    if self._call.done():
+                        return
                     await self._write(message)
                 await self._call.done_writing()
             finally:
@@ -255,13 +257,12 @@ class GrpcStream:
             self._call.cancel()
 
     async def _write(self, message: bytes) -> None:
-        """Send one message; none of a call that has ended.
+        """Send one message.
 
         Not grpc's own `write`: when that fails because the call is ending, it replaces the status of the server by
         INTERNAL (grpc/grpc#36066, seen in 1.85.1).
         """
-        if not self._call.done():
-            await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001
+        await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001 - see above
 
     def _raise_unless_cancelled(self) -> None:
         if self._failure is not None and not is_being_cancelled():
