@@ -51,6 +51,9 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
     return 0
 
 

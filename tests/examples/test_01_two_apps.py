@@ -8,14 +8,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.calls import Answer, ask
 from tests.support.demo import Demo, demo, ports_for_a_run
 from tests.support.required import need_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ORDERS = "/v1.0/invoke/orders/method/orders"
 TEA = "/v1.0/state/statestore/tea"

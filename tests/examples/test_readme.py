@@ -107,4 +107,6 @@ def test_named_files_exist() -> None:
     text = (CHECKOUT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)`", text))
     assert named
-    assert not [path for path in named if not any((root / path).exists() for root in (CHECKOUT / "src/dapr_shared", CHECKOUT))]
+    assert not [
+        path for path in named if not any((root / path).exists() for root in (CHECKOUT / "src/dapr_shared", CHECKOUT))
+    ]

@@ -482,7 +482,8 @@ def test_a_store_of_another_app_answers_as_one_that_does_not_exist(world):
         theirs = "stockonly" if kind == "state" else "private"
         end = "" if method == "POST" else "/k"
         answers = [
-            world.instance.ask(method, f"/v1.0/{kind}/{store}{end}", body, app="orders") for store in (theirs, "nowhere")
+            world.instance.ask(method, f"/v1.0/{kind}/{store}{end}", body, app="orders")
+            for store in (theirs, "nowhere")
         ]
         assert answers[0].status == answers[1].status
         assert answers[0].body.replace(theirs.encode(), b"nowhere") == answers[1].body

@@ -29,9 +29,7 @@ def test_a_flood_of_one_app_does_not_hinder_another(tmp_path):
     with echo_app() as callee, running(
         tmp_path, "--max-calls-per-app=4", resources=[app("orders"), app("stock", callee.port), MEMORY]
     ) as instance, ThreadPoolExecutor(8) as pool:  # fmt: skip
-        held = [
-            pool.submit(instance.ask, "GET", "/v1.0/invoke/stock/method/hang", app="orders") for _ in range(4)
-        ]
+        held = [pool.submit(instance.ask, "GET", "/v1.0/invoke/stock/method/hang", app="orders") for _ in range(4)]
         until(lambda: callee.hanging == 4)
 
         started = time.monotonic()
@@ -163,7 +161,12 @@ def test_the_token_of_a_single_instance(tmp_path, engine):
         tmp_path, f"--grpc-engine={engine}", app_id="orders", resources=[MEMORY], env={"DAPR_API_TOKEN": "secret"}
     ) as instance, grpc_channel(instance.grpc) as channel:  # fmt: skip
         right = [("dapr-api-token", "secret")]
-        for headers in ([], [("dapr-api-token", "wrong")], [("authorization", "Bearer secret")], [("dapr-api-token", "")]):
+        for headers in (
+            [],
+            [("dapr-api-token", "wrong")],
+            [("authorization", "Bearer secret")],
+            [("dapr-api-token", "")],
+        ):
             answer = ask(instance.http, "GET", STATE, headers=headers)
             assert (answer.status, answer.body) == (401, b"invalid api token")
             assert (answer.header("content-type") or "").startswith("text/plain")

@@ -44,7 +44,9 @@ class Writers:
             for turn in range(1_000_000):
                 key = f"h{number}-{turn}"
                 try:
-                    answer = kept.ask("POST", "/v1.0/state/store", b'[{"key":"%s","value":1}]' % key.encode(), headers=HEADER)
+                    answer = kept.ask(
+                        "POST", "/v1.0/state/store", b'[{"key":"%s","value":1}]' % key.encode(), headers=HEADER
+                    )
                 except OSError:
                     self.unanswered += 1
                     return
@@ -178,9 +180,7 @@ def test_the_grace_ends(tmp_path):
     with echo_app() as callee, running(
         tmp_path, "--dapr-graceful-shutdown-seconds=1", resources=[app("orders", callee.port)]
     ) as instance:  # fmt: skip
-        waiting = threading.Thread(
-            target=lambda: instance.ask("GET", "/v1.0/invoke/orders/method/hang", app="orders")
-        )
+        waiting = threading.Thread(target=lambda: instance.ask("GET", "/v1.0/invoke/orders/method/hang", app="orders"))
         waiting.start()
         until(lambda: callee.hanging)
         started = time.monotonic()
@@ -196,9 +196,7 @@ def test_a_second_signal_ends_at_once(tmp_path, number, code):
     with echo_app() as callee, running(
         tmp_path, "--dapr-graceful-shutdown-seconds=60", resources=[app("orders", callee.port)]
     ) as instance:  # fmt: skip
-        waiting = threading.Thread(
-            target=lambda: instance.ask("GET", "/v1.0/invoke/orders/method/hang", app="orders")
-        )
+        waiting = threading.Thread(target=lambda: instance.ask("GET", "/v1.0/invoke/orders/method/hang", app="orders"))
         waiting.start()
         until(lambda: callee.hanging)
         instance.signal(Signals.SIGTERM)

@@ -240,7 +240,7 @@ def test_answer_headers(instance):
     """The app's end-to-end headers come back, repeated ones too; those of one hop do not."""
     head = (
         b"HTTP/1.1 200 Fine\r\ncontent-type: text/x\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nx-app: yes\r\n"
-        b"etag: \"e\"\r\nlocation: /elsewhere\r\nconnection: close, x-hop\r\nx-hop: gone\r\nkeep-alive: timeout=9\r\n"
+        b'etag: "e"\r\nlocation: /elsewhere\r\nconnection: close, x-hop\r\nx-hop: gone\r\nkeep-alive: timeout=9\r\n'
         b"proxy-authenticate: gone\r\nx-data-bin: gone\r\ngrpc-status: 0\r\ncontent-encoding: gzip\r\n"
         b"content-length: 3\r\n\r\nabc"
     )

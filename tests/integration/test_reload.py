@@ -167,7 +167,7 @@ def test_a_mistake_keeps_what_was(tmp_path, text, words):
 def test_a_component_that_cannot_open_keeps_its_old_self(tmp_path):
     """A component whose new settings do not open goes on with the former ones, and the log says why."""
     good = component("store", "state.sqlite", connectionString=str(tmp_path / "state.db"))
-    bad = component("store", "state.sqlite", connectionString="/nowhere/at/all/state.db")
+    bad = component("store", "state.sqlite", connectionString=str(tmp_path / "instance.log" / "state.db"))
     with running(tmp_path, resources=[app("orders"), good]) as instance:
         assert instance.ask("POST", "/v1.0/state/store", b'[{"key":"k","value":1}]', app="orders").status == 204
         _write(tmp_path, app("orders"), bad)

@@ -119,7 +119,9 @@ def test_etags(instance, store, key):
     present = _get(instance, store, key)
     assert present.json() == 2
     headers = [("if-match", present.header("etag"))]
-    answer = instance.ask("DELETE", f"{target}?concurrency=first-write&consistency=strong", headers=headers, app="orders")
+    answer = instance.ask(
+        "DELETE", f"{target}?concurrency=first-write&consistency=strong", headers=headers, app="orders"
+    )
     assert answer.status == 204
     assert _get(instance, store, key).status == 204
 

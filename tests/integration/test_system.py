@@ -217,7 +217,9 @@ def test_metrics(instance, orders):
         assert instance.metric(name, **labels) == before[name] + 1, name
     text = ask(instance.metrics_address, "GET", "/anything").body.decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert {"dapr_http_server_latency", "dapr_component_state_latencies", "process_resident_memory_bytes"} <= set(families)
+    assert {"dapr_http_server_latency", "dapr_component_state_latencies", "process_resident_memory_bytes"} <= set(
+        families
+    )
     assert instance.metric("dapr_shared_apps") == 3
     assert instance.metric("dapr_shared_ready") == 1
     assert instance.metric("dapr_shared_build_info", version=dapr_shared.__version__) == 1

@@ -35,7 +35,12 @@ SECRETS = {
     "hashed-token": token_of("stock"),
     "channel-copy": CHANNEL_TOKEN,
 }
-ENVIRONMENT = {"STOCK_ENV_TOKEN": ENV_TOKEN, "STOCK_TOKEN_COPY": ENV_TOKEN, "OPEN": "everybody", "APP_API_TOKEN": PRIVATE}
+ENVIRONMENT = {
+    "STOCK_ENV_TOKEN": ENV_TOKEN,
+    "STOCK_TOKEN_COPY": ENV_TOKEN,
+    "OPEN": "everybody",
+    "APP_API_TOKEN": PRIVATE,
+}
 STORES = ("vault", "dotted", "several", "env", "prefixed")
 """The secret stores that are open to `orders`."""
 

@@ -317,7 +317,11 @@ def running(folder: Path, *flags: str, **options: Any) -> Iterator[Instance]:
 
 
 def run_to_end(
-    folder: Path, *words: str, env: Mapping[str, str] | None = None, entry: str = "dapr-shared", seconds: float = PATIENCE
+    folder: Path,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    entry: str = "dapr-shared",
+    seconds: float = PATIENCE,
 ) -> tuple[int, str]:
     """Run a command that is to end by itself; its exit code and everything that it wrote."""
     done = subprocess.run(

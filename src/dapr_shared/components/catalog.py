@@ -65,6 +65,12 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         "A message bus in this process, gone when it ends",
     ),
     CatalogRow(
+        "pubsub.sqlite",
+        "dapr_shared.components.sqlite.pubsub:SqlitePubSub",
+        "A durable message broker in one SQLite file, for a laptop or a single node",
+        aliases=("pubsub.sqlite3",),
+    ),
+    CatalogRow(
         "secretstores.local.env",
         "dapr_shared.components.local.env:EnvironmentSecretStore",
         "Environment variables of the instance as secrets",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from dapr_shared.contracts.settings import Settings
 from dapr_shared.core.clock import Clock, SystemClock
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
 S = TypeVar("S", bound=Settings)
+
+UNKNOWN_LOCATION: Final = ""
+"""The answer of `Component.data_location` that might be any place."""
 
 
 class BackendError(Exception):
@@ -66,6 +69,15 @@ class Component(ABC, Generic[S]):
     def effective_capabilities(self) -> frozenset[str]:
         """What this one can do with its settings: all of `capabilities`, unless a setting switches some off."""
         return type(self).capabilities
+
+    def data_location(self) -> str | None:
+        """Where it keeps what apps give it, told from its settings alone: nothing is opened or asked.
+
+        Two components with one text share their data, whatever else differs in their settings: the text names what is
+        reached (resolved file and table; host, port and database), never how, and no secret. `None`: the data belongs
+        to this component alone. `UNKNOWN_LOCATION`, the default: it cannot tell, so any other may share it.
+        """
+        return UNKNOWN_LOCATION
 
     @abstractmethod
     async def start(self, stack: AsyncExitStack) -> None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from dapr_shared.contracts.component import BackendError, Component, S
+from dapr_shared.core.durations import parse_duration
 
 BULK_PARALLELISM = 100
 """Publishes of one bulk request at a time, for brokers without bulk calls of their own (behaviours §1.3)."""
@@ -27,6 +28,22 @@ class PubSubCapability(StrEnum):
     SUBSCRIBE_WILDCARDS = "SUBSCRIBE_WILDCARDS"
     BULK_PUBSUB = "BULK_PUBSUB"
     BULK_SUBSCRIBE_IMMEDIATE = "BULK_SUBSCRIBE_IMMEDIATE"
+
+
+def time_to_live(metadata: Mapping[str, str]) -> float | None:
+    """Seconds to live that a publisher asks for: `ttlInSeconds` or `ttl`, a Go duration or whole seconds above 0.
+
+    Names ignore case; a value that is none of these is ignored, as in Dapr (behaviours §1.1).
+    """
+    for name in metadata:
+        if name.lower() in {"ttlinseconds", "ttl"}:
+            try:
+                seconds = parse_duration(metadata[name].strip())
+            except ValueError:
+                continue
+            if seconds > 0:
+                return seconds
+    return None
 
 
 class BrokerFullError(BackendError):

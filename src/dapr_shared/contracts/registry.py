@@ -28,6 +28,8 @@ class Opened(Generic[C_co]):
     runtime_metadata: Mapping[str, str] = field(repr=False)
     """The metadata that blocks read, not the adapter (`keyPrefix`, scopes, …); names in lower case. May hold keys."""
     component: C_co
+    namespace_scoped: bool = False
+    """Some value of its metadata has `{namespace}`: a broker's topics are then prefixed (reference resources §1)."""
 
 
 class Components(Protocol):

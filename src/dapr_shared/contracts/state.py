@@ -16,7 +16,7 @@ import msgspec
 from dapr_shared.contracts.component import BackendError, Component, S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 BULK_PARALLELISM = 16
 """Calls of one bulk request at a time, for stores without bulk calls of their own."""
@@ -78,6 +78,8 @@ class StateValue(msgspec.Struct, frozen=True):
     etag: str | None = None
     metadata: Mapping[str, str] = {}
     """`ttlExpireTime` (RFC 3339, UTC) where the store has TTL and the value expires."""
+    is_json: bool | None = None
+    """True: `data` was set as JSON text. False: as any bytes, which may happen to be JSON. `None`: the store cannot tell."""
 
 
 class SetRequest(msgspec.Struct, frozen=True):
@@ -107,6 +109,7 @@ class DeleteRequest(msgspec.Struct, frozen=True):
 
 
 Operation: TypeAlias = SetRequest | DeleteRequest
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 
@@ -163,15 +166,15 @@ class StateStore(Component[S]):
             except BackendError as error:
                 return error
 
-        return await _limited((one(request) for request in requests), parallelism)
+        return await _limited(one, requests, parallelism)
 
     async def bulk_set(self, requests: Sequence[SetRequest]) -> None:
         """Write many keys, not atomically. Raises the first error after all were tried."""
-        await self._bulk(self.set(request) for request in requests)
+        await _try_all(self.set, requests)
 
     async def bulk_delete(self, requests: Sequence[DeleteRequest]) -> None:
         """Delete many keys, not atomically. Raises the first error after all were tried."""
-        await self._bulk(self.delete(request) for request in requests)
+        await _try_all(self.delete, requests)
 
     async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:  # noqa: ARG002 - for stores that can
         """Carry out all operations in order, or none. Needs `TRANSACTIONAL`, else `NotSupportedError`."""
@@ -196,24 +199,40 @@ class StateStore(Component[S]):
         """
         raise NotSupportedError(f"{self.context.type} cannot list keys")
 
-    async def _bulk(self, calls: Iterable[Awaitable[None]]) -> None:
-        async def one(call: Awaitable[None]) -> BackendError | None:
-            try:
-                await call
-            except BackendError as error:
-                return error
-            return None
 
-        errors = [error for error in await _limited((one(call) for call in calls), 0) if error is not None]
-        if errors:
-            raise errors[0]
+async def _try_all(call: Callable[[Q], Awaitable[None]], requests: Sequence[Q]) -> None:
+    async def one(request: Q) -> BackendError | None:
+        try:
+            await call(request)
+        except BackendError as error:
+            return error
+        return None
+
+    for error in await _limited(one, requests, 0):
+        if error is not None:
+            raise error
 
 
-async def _limited(calls: Iterable[Awaitable[R]], parallelism: int) -> list[R]:
-    limit = asyncio.Semaphore(parallelism if 0 < parallelism < BULK_PARALLELISM else BULK_PARALLELISM)
+async def _limited(call: Callable[[Q], Awaitable[R]], requests: Sequence[Q], parallelism: int) -> list[R]:
+    """Call for each request, a bounded number at a time; answers in order.
 
-    async def one(call: Awaitable[R]) -> R:
-        async with limit:
-            return await call
+    A few workers share one iterator: a task for each request would stop the loop while they are made. What a call
+    raises ends the other workers.
+    """
+    limit = parallelism if 0 < parallelism < BULK_PARALLELISM else BULK_PARALLELISM
+    answers: dict[int, R] = {}
+    rest = iter(enumerate(requests))
 
-    return await asyncio.gather(*(one(call) for call in calls))
+    async def work() -> None:
+        for index, request in rest:
+            answers[index] = await call(request)
+
+    workers = [asyncio.create_task(work()) for _ in range(min(limit, len(requests)))]
+    try:
+        await asyncio.gather(*workers)
+    except BaseException:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        raise
+    return [answers[index] for index in range(len(requests))]

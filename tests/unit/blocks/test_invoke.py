@@ -131,7 +131,13 @@ async def test_the_request_that_the_app_gets(world, channel, caller):
     """Verb, path, query, body, content type and headers arrive; claims do not, and the proved caller does, once."""
     headers = [(b"content-type", b"a/b"), (b"x", b"1"), (b"dapr-caller-app-id", b"stock"), (b"dapr-api-token", b"t")]
     answer = await world.invoke(
-        caller, method="/a/../b", verb="PUT", query=b"q=1", headers=headers, body=b"body", trace=[(b"traceparent", b"t")]
+        caller,
+        method="/a/../b",
+        verb="PUT",
+        query=b"q=1",
+        headers=headers,
+        body=b"body",
+        trace=[(b"traceparent", b"t")],
     )
     (request,) = channel.requests
     assert (request.method, request.verb, request.query, request.body) == ("b", "PUT", b"q=1", b"body")
@@ -140,7 +146,12 @@ async def test_the_request_that_the_app_gets(world, channel, caller):
         (b"x", b"1"), (b"dapr-caller-app-id", b"orders"), (b"dapr-caller-namespace", b"default"),
         (b"dapr-callee-app-id", b"stock"), (b"traceparent", b"t"),
     ]  # fmt: skip
-    assert (answer.status, answer.headers, answer.body, answer.content_type) == (200, [(b"x", b"1")], b"ok", b"text/plain")
+    assert (answer.status, answer.headers, answer.body, answer.content_type) == (
+        200,
+        [(b"x", b"1")],
+        b"ok",
+        b"text/plain",
+    )
 
 
 @pytest.mark.parametrize("status", [100, 204, 301, 404, 500, 599])

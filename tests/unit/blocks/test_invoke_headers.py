@@ -16,7 +16,9 @@ CLAIMS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*HOP, *CLAIMS, "host", "content-length", "content-type", "expect", "x-bin", "grpc-trace-bin"])
+@pytest.mark.parametrize(
+    "name", [*HOP, *CLAIMS, "host", "content-length", "content-type", "expect", "x-bin", "grpc-trace-bin"]
+)
 def test_never_sent_to_an_app(name):
     """Headers of one hop, claims of identity, framing and binary metadata do not reach an app."""
     assert request_headers([(name.encode(), b"v"), (b"x", b"1")]) == [(b"x", b"1")]
@@ -53,7 +55,7 @@ def test_names_in_connection(filtered):
 
 @pytest.mark.parametrize("filtered", [request_headers, response_headers])
 def test_names_of_grpc(filtered):
-    """gRPC's own names get a prefix, as Dapr gives them, so that no client or app takes them for its transport's."""
+    """Names of gRPC get a prefix, as Dapr gives them, so that no client or app takes them for its transport's."""
     headers = [(b"grpc-timeout", b"1S"), (b"grpc-status", b"0"), (b":authority", b"a")]
     expected = [(b"dapr-grpc-timeout", b"1S"), (b"dapr-grpc-status", b"0"), (b"dapr-authority", b"a")]
     assert filtered(headers) == expected
@@ -61,7 +63,14 @@ def test_names_of_grpc(filtered):
 
 def test_everything_else_is_kept():
     """Order, repetition and values of all other headers stay, whatever bytes they hold."""
-    headers = [(b"b", b"\xff"), (b"a", b"1"), (b"cookie", b"x"), (b"a", b"2"), (b"authorization", b"Bearer x"), (b"b", b"")]
+    headers = [
+        (b"b", b"\xff"),
+        (b"a", b"1"),
+        (b"cookie", b"x"),
+        (b"a", b"2"),
+        (b"authorization", b"Bearer x"),
+        (b"b", b""),
+    ]
     assert request_headers(headers) == headers
     assert response_headers(headers) == headers
 

@@ -74,9 +74,24 @@ def policy() -> FakePolicy:
     return FakePolicy()
 
 
+class FakeEvents:
+    """Collects the refusals."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple] = []
+
+    def access_refused(self, *what, **more):
+        self.refused.append((*what, *more.values()))
+
+
 @pytest.fixture
-def block(components, policy, metrics, vault) -> SecretsBlock:
-    return SecretsBlock(components, policy, metrics)
+def events() -> FakeEvents:
+    return FakeEvents()
+
+
+@pytest.fixture
+def block(components, policy, metrics, events, vault) -> SecretsBlock:
+    return SecretsBlock(components, policy, metrics, events)
 
 
 async def refused(awaitable) -> DaprError:
@@ -92,12 +107,13 @@ async def test_a_secret(block, vault, policy, caller):
     assert policy.asked == [("orders", "vault", "a")]
 
 
-async def test_a_closed_secret_is_not_even_read(block, vault, policy, caller):
-    """What the scopes close is denied before the store is asked, whether it exists or not."""
+async def test_a_closed_secret_is_not_even_read(block, vault, policy, events, caller):
+    """What the scopes close is denied before the store is asked, whether it exists or not; each time it is told."""
     policy.closed = {"a", "none"}
     for name in ("a", "none"):
         assert (await refused(block.get(caller, "vault", name, {}))).row is errors.SECRET_DENIED
     assert vault.asked == []
+    assert [refusal[0] for refusal in events.refused] == [caller.ref, caller.ref]
 
 
 async def test_a_token_by_its_name(block, vault, policy, caller):

@@ -178,7 +178,9 @@ async def test_wrong_times_to_live(block, store, caller, text):
 
 async def test_options_reach_the_store(block, store, caller):
     """Etag, concurrency, consistency and metadata go through as they are; an empty etag is none."""
-    item = SaveItem("k", b"1", is_json=False, etag="e", concurrency="first-write", consistency="strong", metadata={"a": "b"})
+    item = SaveItem(
+        "k", b"1", is_json=False, etag="e", concurrency="first-write", consistency="strong", metadata={"a": "b"}
+    )
     await block.save(caller, "store", [item])
     await block.delete(caller, "store", [DeleteItem("k", etag="", concurrency="last-write", consistency="eventual")])
     await block.get(caller, "store", "k", "strong", {"m": "1"})
@@ -226,7 +228,10 @@ async def test_errors_of_the_store(block, store, caller, fault, saving, deleting
         (block.save(caller, "store", [SaveItem(key, b"1") for key in keys]), saving),
         (block.delete(caller, "store", [DeleteItem(key) for key in keys]), deleting),
         (block.get(caller, "store", "a"), errors.STATE_GET),
-        (block.transact(caller, "store", [TransactionItem("upsert", SaveItem("a", b"1"))], {}), errors.STATE_TRANSACTION),
+        (
+            block.transact(caller, "store", [TransactionItem("upsert", SaveItem("a", b"1"))], {}),
+            errors.STATE_TRANSACTION,
+        ),
     ):
         error = await refused(call)
         assert error.row is row

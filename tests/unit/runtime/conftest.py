@@ -4,14 +4,16 @@ import json
 import socket
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from dapr_shared.core.ids import AppRef
 from tests.support.http_peers import connected
 from tests.support.inprocess import inprocess
+
+if TYPE_CHECKING:
+    from dapr_shared.core.ids import AppRef
 
 
 class Desk:

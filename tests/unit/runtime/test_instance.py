@@ -61,20 +61,22 @@ async def test_start_and_end(folder):
             assert len(addresses) == 2
             assert await health(addresses[0]) == 204
         for address in addresses:
-            with pytest.raises(OSError, match="."):
+            with pytest.raises(OSError, match=r"."):
                 async with connected(address):
                     pass
 
 
 async def test_a_taken_port_at_start(folder):
     """The start fails with the flag to change, and what was opened before is closed again."""
-    (folder / "a.yaml").write_text((APP % "a").replace("spec: {}", f"spec: {{listeners: {{unixSocket: {folder}/a.sock}}}}"))
+    (folder / "a.yaml").write_text(
+        (APP % "a").replace("spec: {}", f"spec: {{listeners: {{unixSocket: {folder}/a.sock}}}}")
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         async with made(folder, dapr_grpc_port=taken.getsockname()[1]) as instance:
             with pytest.raises(PortTakenError, match="--dapr-grpc-port"):
                 async with instance.running():
                     raise AssertionError("it started")
-            with pytest.raises(OSError, match="."):
+            with pytest.raises(OSError, match=r"."):
                 async with connected(f"unix:{folder}/a.sock"):
                     pass
 

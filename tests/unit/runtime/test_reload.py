@@ -319,7 +319,7 @@ async def test_one_token_by_two_ways(desk, monkeypatch):
 async def test_wrong_resources_at_start(desk):
     """At start the same errors are raised, and nothing is left open."""
     twice = [desk.app("a"), desk.app("b", token=desk.token("a"))]
-    with pytest.raises(WRONG_RESOURCES, match="belongs to the app a.default already"):
+    with pytest.raises(WRONG_RESOURCES, match=r"belongs to the app a\.default already"):
         async with desk.start(*twice):
             raise AssertionError("it started")
 

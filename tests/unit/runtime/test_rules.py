@@ -14,7 +14,12 @@ from dapr_shared.security.secrets import digest
 
 def record(name: str, spec: dict | None = None, configuration: dict | None = None) -> RegisteredApp:
     app = {"apiVersion": "shared.dapr.io/v1alpha1", "kind": "App", "metadata": {"name": name}, "spec": spec or {}}
-    rules = {"apiVersion": "dapr.io/v1alpha1", "kind": "Configuration", "metadata": {"name": "c"}, "spec": configuration}
+    rules = {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Configuration",
+        "metadata": {"name": "c"},
+        "spec": configuration,
+    }
     loaded = load_objects([app, *([rules] if configuration else [])], source="test")
     of_app = loaded.configurations[0] if loaded.configurations else None
     return RegisteredApp(loaded.apps[0].ref, loaded.apps[0], of_app)

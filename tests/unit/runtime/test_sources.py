@@ -174,8 +174,8 @@ def test_where_the_state_directory_is(monkeypatch, tmp_path):
     assert str(os.getuid()) in str(state_directory(""))
 
 
-def test_the_store_is_built_in_only_without_resources(tmp_path, folder):
-    """Components of one's own, or a resources path, take the place of the built-in store; so does not asking for it."""
+def test_the_store_is_built_in_only_where_there_is_none(tmp_path, folder):
+    """A state store of one's own, or a resources path, takes the place of the built-in one; so does not asking for it."""
     empty = tmp_path / "empty"
     empty.mkdir()
     data = str(tmp_path / "data")
@@ -188,6 +188,14 @@ def test_the_store_is_built_in_only_without_resources(tmp_path, folder):
     }
     with_path = Settings(app_id="a", resources_path=(str(empty),), data_dir=data)
     assert names(Sources(with_path, embedded=True).read()) == set()
+
+
+def test_the_built_in_store_stays_beside_other_components(tmp_path):
+    """A component that is no state store does not take its place."""
+    text = COMPONENT.format(name="env", namespace="default").replace("state.in-memory", "secretstores.local.env")
+    (tmp_path / "env.yaml").write_text(text)
+    settings = Settings(apps=(str(tmp_path),), data_dir=str(tmp_path / "data"))
+    assert names(Sources(settings, embedded=True).read()) == {"env", STORE_NAME}
 
 
 def test_each_namespace_has_a_file(tmp_path):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from scripts import environment
 from scripts.environment import main, what_is_missing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Tools:

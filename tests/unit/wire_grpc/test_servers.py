@@ -171,6 +171,29 @@ async def test_stop_lets_calls_finish(desk, kind) -> None:
         await stopping
 
 
+async def test_a_second_stop_may_be_shorter(desk) -> None:
+    """A stop without grace ends the calls that an earlier stop still waits for, also when that one was given up."""
+    for give_up in (False, True):
+        started = asyncio.Event()
+
+        async def handler(call, data, started=started):
+            started.set()
+            await asyncio.Event().wait()
+
+        server = await desk.serve([Method(ECHO, Kind.UNARY, handler)])
+        client = desk.client(server)
+        async with asyncio.timeout(10):
+            call = asyncio.create_task(fail(client.unary(ECHO, b"")))
+            await started.wait()
+            stopping = asyncio.create_task(server.stop(None))
+            await _refused(desk, server)
+            if give_up:
+                stopping.cancel()
+            await server.stop(0)
+            assert (await call).code in {GrpcCode.UNAVAILABLE, GrpcCode.CANCELLED}
+            await asyncio.wait({stopping})
+
+
 async def _refused(desk, server):
     """Call over new connections until one call is refused."""
     code = None

@@ -199,7 +199,7 @@ class _Group(ConsumerGroup):
 
 
 def _index(topic: str) -> str:
-    return topic[:-1] if topic.endswith("*") else topic
+    return topic.removesuffix("*")
 
 
 def _matches(prefix: str, topic: str) -> bool:

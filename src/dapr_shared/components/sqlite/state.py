@@ -148,6 +148,12 @@ class SqliteStateStore(StateStore[SqliteStateSettings]):
 
     _database: Database | None = None
 
+    def data_location(self) -> str | None:
+        path = parse_location(self.settings.connection_string).path
+        if path is None:
+            return None
+        return f"sqlite:{path.resolve()}#{self.settings.table_name.lower()}"  # SQLite's names of tables ignore case
+
     async def start(self, stack: AsyncExitStack) -> None:
         settings = self.settings
         location = parse_location(settings.connection_string)
@@ -244,7 +250,8 @@ class SqliteStateStore(StateStore[SqliteStateSettings]):
                 data = a2b_base64(data)
             except Base64Error as error:
                 raise BackendError("the stored value is marked as binary and is not base64") from error
-        return StateValue(data, etag, _NO_METADATA if expires is None else {"ttlExpireTime": rfc3339(expires)})
+        metadata = _NO_METADATA if expires is None else {"ttlExpireTime": rfc3339(expires)}
+        return StateValue(data, etag, metadata, is_json=not is_binary)
 
     def _set(self, request: SetRequest, cursor: Cursor) -> None:
         key, value, binary = request.key, request.value, not request.is_json

@@ -1,0 +1,84 @@
+"""Which app may publish and subscribe to which topic of a pubsub component, and a topic's name at the broker.
+
+Both roads, step 4 (block). Facts: reference resources §1 (`{namespace}`) and §2 (topic scopes).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dapr_shared.contracts.registry import Opened
+    from dapr_shared.core.ids import AppRef
+
+_KEYS = ("allowedtopics", "protectedtopics", "publishingscopes", "subscriptionscopes")
+
+
+class TopicScopes(msgspec.Struct, frozen=True):
+    """What a component's metadata says about topics, read once."""
+
+    allowed: frozenset[str] = frozenset()
+    """The only topics there are; empty: any."""
+    protected: frozenset[str] = frozenset()
+    """Topics that only apps with an entry for them may use."""
+    publishing: Mapping[str, frozenset[str]] = {}
+    """By app id; an app without an entry may publish to all that is not protected."""
+    subscription: Mapping[str, frozenset[str]] = {}
+    """The same for subscribing."""
+
+    def may_publish(self, app_id: str, topic: str) -> bool:
+        """Whether the app may publish to the topic, by the name without a namespace's prefix."""
+        return self._may(self.publishing, app_id, topic)
+
+    def may_subscribe(self, app_id: str, topic: str) -> bool:
+        """Whether the app may subscribe to the topic, by the name without a namespace's prefix."""
+        return self._may(self.subscription, app_id, topic)
+
+    def _may(self, scopes: Mapping[str, frozenset[str]], app_id: str, topic: str) -> bool:
+        if self.allowed and topic not in self.allowed:
+            return False
+        granted = scopes.get(app_id)
+        if granted is None:
+            return topic not in self.protected
+        return topic in granted
+
+
+def scopes_of(component: Opened[Any]) -> TopicScopes:
+    """The topic scopes of an open component."""
+    metadata = component.runtime_metadata
+    return _read(*(metadata.get(key, "") for key in _KEYS))
+
+
+def topic_at_broker(component: Opened[Any], app: AppRef, topic: str) -> str:
+    """The topic's name at the broker: prefixed, without a separator, where the component's metadata has `{namespace}`."""
+    return app.namespace + topic if component.namespace_scoped else topic
+
+
+def topic_of_app(component: Opened[Any], app: AppRef, topic: str) -> str:
+    """The opposite of `topic_at_broker`: the name that the app knows."""
+    return topic.removeprefix(app.namespace) if component.namespace_scoped else topic
+
+
+@lru_cache(maxsize=1024)
+def _read(allowed: str, protected: str, publishing: str, subscription: str) -> TopicScopes:
+    return TopicScopes(_topics(allowed), _topics(protected), _scopes(publishing), _scopes(subscription))
+
+
+def _topics(text: str) -> frozenset[str]:
+    # A text of nothing but blanks is one topic without a name, as in Dapr: it closes rather than opens.
+    return frozenset(text.replace(" ", "").split(",")) if text else frozenset()
+
+
+def _scopes(text: str) -> dict[str, frozenset[str]]:
+    """`app1=topicA,topicB;app2=`; of two entries for one app both count, one without `=` does not."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in text.replace(" ", "").split(";"):
+        parts = entry.split("=")
+        if len(parts) > 1:
+            found[parts[0]] = found.get(parts[0], frozenset()) | frozenset(parts[1].split(","))
+    return found

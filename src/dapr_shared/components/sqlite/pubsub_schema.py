@@ -1,0 +1,103 @@
+"""The file of `pubsub.sqlite`: its tables, its version, and the check of a file that is opened.
+
+Last step of the request road and first of the delivery road.
+
+    messages    what was published, in the order of `id` (never used twice); removed by age, by expiry and by size
+    groups      one row a consumer group of a topic. `position`: every message of the topic up to it has been taken
+    deliveries  the exceptions below `position`: messages that were taken and are not done. No row means done, so an
+                acknowledgement deletes one row, and a group that has done all has none
+                owner > 0   an instance has it: with a handler, ready for one, or waiting after a failure
+                owner = 0   free: the next instance that looks takes it, before new ones
+                owner = -1  blocked: an earlier message of its partition key is not done (ordered groups). The earliest
+                            of a key is never blocked; when it is done, the next one is freed or handed on
+                failures    deliveries so far that failed, or that were cut off by the end of their instance
+    owners      instances that have the file open. `name` is that of their files in `<file>.wake`, whose lock says
+                whether they live; `beat` grows while they have messages, so that one that hangs is noticed
+    totals      one row: the bytes of payload in `messages`
+
+The version is SQLite's `user_version`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dapr_shared.contracts.component import BackendError
+
+if TYPE_CHECKING:
+    from dapr_shared.components.sqlite.cursor import Cursor
+
+VERSION = 1
+"""Of the layout that this code reads and writes."""
+APPLICATION = 0x44504231
+"""SQLite's `application_id` of these files."""
+
+FREE = 0
+"""Owner of a delivery that any instance may take."""
+BLOCKED = -1
+"""Owner of a delivery that waits for an earlier one of its key."""
+
+_FIRST = (
+    "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, published INTEGER NOT NULL, "
+    "expires INTEGER, key TEXT, content_type TEXT NOT NULL, metadata BLOB, data BLOB NOT NULL) STRICT",
+    "CREATE INDEX messages_by_topic ON messages (topic)",
+    "CREATE INDEX messages_by_expiry ON messages (expires, topic) WHERE expires IS NOT NULL",
+    "CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, name TEXT NOT NULL, "
+    "position INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, name)) STRICT",
+    "CREATE TABLE deliveries (grp INTEGER NOT NULL, message INTEGER NOT NULL, owner INTEGER NOT NULL, "
+    "failures INTEGER NOT NULL DEFAULT 0, key TEXT, PRIMARY KEY (grp, message)) STRICT, WITHOUT ROWID",
+    f"CREATE INDEX deliveries_free ON deliveries (grp, message) WHERE owner = {FREE}",
+    "CREATE INDEX deliveries_by_key ON deliveries (grp, key, message) WHERE key IS NOT NULL",
+    "CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, "
+    "beat INTEGER NOT NULL DEFAULT 0) STRICT",
+    "CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT",
+    "INSERT INTO totals VALUES (1, 0)",
+)
+"""From an empty file to version 1."""
+
+_STEPS = (_FIRST,)
+"""`_STEPS[n]` leads from version n to n + 1."""
+
+_TABLES = frozenset({"messages", "groups", "deliveries", "owners", "totals"})
+
+
+def migrate(cursor: Cursor) -> None:
+    """Bring the file to this version, in one transaction. Raises `BackendError` for a file of others or a newer one."""
+    version = _checked_version(cursor)
+    for number in range(version, VERSION):
+        for statement in _STEPS[number]:
+            cursor.execute(statement)
+    if version != VERSION:
+        cursor.execute(f"PRAGMA application_id = {APPLICATION}")
+        cursor.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def check(cursor: Cursor) -> None:
+    """Raise `BackendError` where the file is not one of this version, or a table is missing."""
+    _checked_version(cursor)
+    missing = _TABLES - _tables(cursor)
+    if missing:
+        raise BackendError(f"the file is not whole: it has no table {', '.join(sorted(missing))}; restore a backup")
+
+
+def _checked_version(cursor: Cursor) -> int:
+    application = _number(cursor, "PRAGMA application_id")
+    version = _number(cursor, "PRAGMA user_version")
+    if application != APPLICATION and (application or version or _tables(cursor)):
+        raise BackendError("the file is used by something else: give pubsub.sqlite a file of its own")
+    if version > VERSION:
+        raise BackendError(
+            f"the file was written by a newer dapr-shared (layout {version}, this one knows {VERSION}): "
+            "upgrade this one, or give it another file",
+        )
+    return version
+
+
+def _tables(cursor: Cursor) -> set[str]:
+    rows = cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall()
+    return {str(row[0]) for row in rows}
+
+
+def _number(cursor: Cursor, statement: str) -> int:
+    row = cursor.execute(statement).fetchone()
+    return 0 if row is None else int(row[0])
