@@ -115,7 +115,7 @@ def test_an_app_that_takes_anothers_token_is_not_loaded(tmp_path):
     with running(tmp_path, resources=[app("stock"), MEMORY]) as instance:
         _save(instance, "stock", b"1")
         write_resources(tmp_path / "resources" / "all.yaml", [app("stock"), thief, MEMORY])
-        line = instance.wait_for_line("reload failed, the former resources stay in force")
+        line = instance.wait_for_line("reload failed, what failed stays as it was")
         assert "all.yaml, document 2" in line["problem"]
         assert "all.yaml, document 1" in line["problem"]
         assert "spec.tokens[0]" in line["problem"]

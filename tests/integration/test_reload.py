@@ -15,7 +15,7 @@ from tests.support.calls import KeptConnection, ask, call, grpc_channel
 from tests.support.instance import app, component, free_ports, running, token_of, write_resources
 
 MEMORY = component("memory", "state.in-memory")
-DONE, FAILED = "resources reloaded", "reload failed, the former resources stay in force"
+DONE, FAILED = "resources reloaded", "reload failed, what failed stays as it was"
 
 
 def _write(tmp_path, *resources: dict) -> None:

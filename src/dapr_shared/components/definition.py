@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dapr_shared.components.catalog import block_of
+from dapr_shared.contracts.settings import SettingError
+from dapr_shared.resources.values import needs_app
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,6 +38,10 @@ _RUNTIME_METADATA: Mapping[str, frozenset[str]] = {
     "middleware.http": frozenset({"strictsandbox"}),
 }
 """What the runtime reads of a component's metadata, by block (reference resources §2)."""
+
+_KEY_PREFIX = "keyprefix"
+_STRATEGIES = frozenset({"appid", "name", "namespace", "none"})
+"""Values of `keyPrefix` that are no prefix but say how to make one."""
 
 OpeningKey = tuple[str, str, str, str, frozenset[tuple[str, str]]]
 """Two definitions with one key are served by one open component."""
@@ -99,10 +105,25 @@ class Definition:
             frozenset(self.values.items()),
         )
 
-    def runtime_metadata(self) -> dict[str, str]:
-        """The metadata that blocks read, names in lower case."""
+    def runtime_metadata(self, rendered: Mapping[str, str]) -> dict[str, str]:
+        """The metadata that blocks read, names in lower case. `rendered`: the values with their templates filled in.
+
+        A `keyPrefix` is in lower case, as in daprd, unless it names the app: two apps whose ids differ in case alone
+        must not meet. Raises `SettingError` where it becomes the name of a strategy by what an app is called.
+        """
         known = _RUNTIME_METADATA.get(block_of(self.resource.type), frozenset())
-        return {name.lower(): value for name, value in self.values.items() if name.lower() in known}
+        found: dict[str, str] = {}
+        for name, value in rendered.items():
+            folded = name.lower()
+            if folded not in known:
+                continue
+            found[folded] = value
+            if folded == _KEY_PREFIX:
+                if not needs_app(self.values[name]):
+                    found[folded] = value.lower()
+                elif value.lower() in _STRATEGIES:
+                    raise SettingError(name, f"becomes {value}, which is no prefix but a strategy: add a text to it")
+        return found
 
 
 def find_duplicates(definitions: Sequence[Definition], apps: Collection[AppRef]) -> list[DuplicateComponentError]:

@@ -52,26 +52,47 @@ def is_per_app(definition: Definition) -> bool:
     return any(needs_app(value) for value in definition.values.values())
 
 
+def make_component(
+    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock
+) -> Opened[Component[Any]]:
+    """Make the component, for one app or for all, without opening anything.
+
+    Raises `CatalogError`, `SettingError`, and what the adapter's module or constructor raises.
+    """
+    resource = definition.resource
+    row = catalog.find(resource.type, resource.version)
+    adapter = catalog.load(row)
+    version = catalog.version_of(row, resource.version)
+    values = _rendered(definition, app)
+    settings = decode_settings(adapter.settings_type, values)
+    context = ComponentContext(
+        name=resource.name,
+        type=resource.type,
+        version=version,
+        namespace=resource.namespace,
+        app_id=app.app_id if app else None,
+        clock=clock,
+    )
+    component: Component[Any] = adapter(settings, context)
+    return Opened(
+        name=resource.name,
+        type=resource.type,
+        version=version,
+        namespace=resource.namespace,
+        capabilities=component.effective_capabilities(),
+        runtime_metadata=definition.runtime_metadata(values),
+        component=component,
+    )
+
+
 async def open_component(catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock) -> Running:
     """Open the component, for one app or for all. Raises `ComponentStartError`; then, as when cancelled, nothing is open."""
     resource = definition.resource
     stack = AsyncExitStack()
     try:
-        row = catalog.find(resource.type, resource.version)
-        adapter = catalog.load(row)
-        version = catalog.version_of(row, resource.version)
-        settings = decode_settings(adapter.settings_type, _rendered(definition, app))
-        context = ComponentContext(
-            name=resource.name,
-            type=resource.type,
-            version=version,
-            namespace=resource.namespace,
-            app_id=app.app_id if app else None,
-            clock=clock,
-        )
-        component: Component[Any] = adapter(settings, context)
+        opened = make_component(catalog, definition, app, clock)
         async with asyncio.timeout(resource.init_timeout):
-            await component.start(stack)
+            await opened.component.start(stack)
     except BaseException as error:
         with suppress(Exception):  # the error of the start is the one to tell
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -80,15 +101,6 @@ async def open_component(catalog: Catalog, definition: Definition, app: AppRef |
         if problem is None:
             raise
         raise ComponentStartError(resource, problem if app is None else f"for the app {app}: {problem}") from error
-    opened = Opened(
-        name=resource.name,
-        type=resource.type,
-        version=version,
-        namespace=resource.namespace,
-        capabilities=component.effective_capabilities(),
-        runtime_metadata=definition.runtime_metadata(),
-        component=component,
-    )
     return Running(definition, app, opened, stack)
 
 

@@ -21,7 +21,7 @@ from dapr_shared.components.definition import (
     OpeningKey,
     find_duplicates,
 )
-from dapr_shared.components.opening import Running, is_per_app, open_component
+from dapr_shared.components.opening import Running, is_per_app, make_component, open_component
 from dapr_shared.contracts.component import Component
 from dapr_shared.contracts.registry import Opened
 from dapr_shared.core.clock import Clock, SystemClock
@@ -138,6 +138,14 @@ class ComponentRegistry:
     def all_open(self) -> Sequence[AnyOpened]:
         """Every open component, one for each app where it is opened so; for operators."""
         return tuple(running.opened for running in _runnings(self._places).values())
+
+    def preview(self, definition: Definition, app: AppRef) -> AnyOpened | None:
+        """The component as this app would see it, not started; `None` where it cannot be made. Opens nothing."""
+        alone = self._single_app is not None or is_per_app(definition)
+        try:
+            return make_component(self._catalog, definition, app if alone else None, self._clock)
+        except Exception:  # noqa: BLE001 - opening it tells the error, whatever it is
+            return None
 
     async def open(self, definition: Definition, apps: Collection[AppRef] = ()) -> None:
         """Open one more component at the start of the instance, for the known apps.

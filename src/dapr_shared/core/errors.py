@@ -430,6 +430,88 @@ STATE_QUERY = ErrorRow(
     reason="DAPR_STATE_QUERY_FAILED",
 )
 
+# Publish and subscribe ---------------------------------------------------------------------------------------------
+PUBSUB_NAME_EMPTY = ErrorRow(
+    "ERR_PUBSUB_EMPTY",
+    404,
+    _C.INVALID_ARGUMENT,
+    "pubsub name is empty",
+    "Name the pubsub component.",
+    reason="DAPR_PUBSUB_NAME_EMPTY",
+)
+PUBSUB_NOT_FOUND = ErrorRow(
+    "ERR_PUBSUB_NOT_FOUND",
+    404,
+    _C.INVALID_ARGUMENT,
+    "pubsub {pubsub} is not found",
+    "Correct the name, or load the Component, in scope of this app.",
+    reason="DAPR_PUBSUB_NOT_FOUND",
+)
+PUBSUB_TOPIC_EMPTY = ErrorRow(
+    "ERR_TOPIC_NAME_EMPTY",
+    404,
+    _C.INVALID_ARGUMENT,
+    "topic is empty in pubsub {pubsub}",
+    "Name the topic behind the pubsub component.",
+    reason="DAPR_PUBSUB_TOPIC_NAME_EMPTY",
+)
+PUBSUB_METADATA = ErrorRow(
+    "ERR_PUBSUB_REQUEST_METADATA",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed deserializing metadata. Error: {detail}",
+    "Give the metadata rawPayload as true or false.",
+    reason="DAPR_PUBSUB_METADATA_DESERIALIZATION",
+)
+PUBSUB_FORBIDDEN = ErrorRow(
+    "ERR_PUBSUB_FORBIDDEN",
+    403,
+    _C.PERMISSION_DENIED,
+    "topic {topic} is not allowed for app id {app}",
+    "See allowedTopics, protectedTopics and publishingScopes of the pubsub component.",
+    reason="DAPR_PUBSUB_FORBIDDEN",
+)
+PUBSUB_CLOUD_EVENT = ErrorRow(
+    "ERR_PUBSUB_CLOUD_EVENTS_SER",
+    500,
+    _C.INVALID_ARGUMENT,
+    "cannot create cloudevent",
+    "A body of type application/cloudevents+json is one JSON object; the details say what is wrong with it.",
+    reason="DAPR_PUBSUB_CLOUD_EVENT_CREATION",
+)
+PUBSUB_EVENT_TYPE = ErrorRow(
+    "ERR_PUBSUB_EVENTS_SER",
+    400,
+    _C.INVALID_ARGUMENT,
+    "error when marshalling cloud event envelope for topic {topic} pubsub {pubsub}: {detail}",
+    "Make each event and its contentType fit: base64 text for octet-stream, text for text/*, any JSON for JSON.",
+    reason="DAPR_PUBSUB_MARSHAL_ENVELOPE",
+)
+PUBSUB_ENTRIES = ErrorRow(
+    "ERR_PUBSUB_EVENTS_SER",
+    400,
+    _C.INVALID_ARGUMENT,
+    "error marshaling events to bytes for topic {topic} pubsub {pubsub}. error: {detail}",
+    "Give each entry an entryId of its own.",
+    reason="DAPR_PUBSUB_MARSHAL_EVENTS",
+)
+PUBSUB_BODY = ErrorRow(
+    "ERR_PUBSUB_EVENTS_SER",
+    400,
+    _C.INVALID_ARGUMENT,
+    "error when unmarshaling the request for topic {topic} pubsub {pubsub}: {detail}",
+    "Send a JSON array of entries; the message says where the first error is.",
+    reason="DAPR_PUBSUB_UNMARSHAL_EVENTS",
+)
+PUBSUB_PUBLISH = ErrorRow(
+    "ERR_PUBSUB_PUBLISH_MESSAGE",
+    500,
+    _C.INTERNAL,
+    "error when publishing to topic {topic} in pubsub {pubsub}: {detail}",
+    "Look at the broker; see the detail. Nothing else than what is listed as failed has to be sent again.",
+    reason="DAPR_PUBSUB_PUBLISH_MESSAGE",
+)
+
 # Secrets -----------------------------------------------------------------------------------------------------------
 SECRET_STORES_NOT_CONFIGURED = ErrorRow(
     "ERR_SECRET_STORES_NOT_CONFIGURED",

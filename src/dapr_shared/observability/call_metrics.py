@@ -55,6 +55,23 @@ class OperationMetrics:
         self.latency.observe(milliseconds)
 
 
+class BulkOperationMetrics:
+    """What one kind of bulk operation counts: how often, how many messages and how long."""
+
+    __slots__ = ("count", "events", "latency")
+
+    def __init__(self, count: Counter, events: Counter, latency: Histogram) -> None:
+        self.count = count
+        self.events = events
+        self.latency = latency
+
+    def record(self, milliseconds: float, events: int) -> None:
+        """Count one, of so many messages."""
+        self.count.inc()
+        self.events.inc(events)
+        self.latency.observe(milliseconds)
+
+
 class InvocationMetrics:
     """What one kind of service invocation counts on both ends, which are both here."""
 

@@ -80,6 +80,7 @@ class DaprMetrics:
         self.registry = Registry(limit=limit)
         self._calls: dict[tuple[str, ...], CallMetrics] = {}
         self._operations: dict[tuple[str, ...], OperationMetrics] = {}
+        self._bulk_operations: dict[tuple[str, ...], BulkOperationMetrics] = {}
         self._invocations: dict[tuple[str, ...], InvocationMetrics] = {}
         self._add_http()
         self._add_grpc()
@@ -132,6 +133,22 @@ class DaprMetrics:
     ) -> OperationMetrics:
         """An operation on a secret store: get, bulk_get."""
         return self._operation("secret", self._secret, app_id, component, namespace, operation, _bool(success))
+
+    def publish(self, app_id: str, component: str, namespace: str, topic: str, *, success: bool) -> OperationMetrics:
+        """A message given to a broker."""
+        return self._operation("publish", self._publish, app_id, component, namespace, _bool(success), topic)
+
+    def bulk_publish(
+        self, app_id: str, component: str, namespace: str, topic: str, *, success: bool
+    ) -> BulkOperationMetrics:
+        """A bulk publish; it is no success when one message failed."""
+        labels = (app_id, component, namespace, _bool(success), topic)
+        key = ("bulk-publish", *labels)
+        found = self._bulk_operations.get(key)
+        if found is not None:
+            return found
+        count, events, latency = (family.child(*labels) for family in self._bulk_publish_families)
+        return self._keep(self._bulk_operations, key, BulkOperationMetrics(count, events, latency))
 
     def invocation(
         self, source: str, target: str, status: int, kind: Literal["unary", "streaming"] = "unary"
@@ -201,6 +218,7 @@ class DaprMetrics:
             self.registry.forget(label, app_id)
         self._calls.clear()
         self._operations.clear()
+        self._bulk_operations.clear()
         self._invocations.clear()
 
     def read_dropped_log_lines(self, read: Callable[[], int]) -> None:

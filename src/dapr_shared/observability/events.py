@@ -272,7 +272,7 @@ class Events:
     def reload_failed(self, problem: str) -> None:
         """The resources were read again and are wrong: the former ones stay in force."""
         self.metrics.reloads.child("failed").inc()
-        self._resources.error("reload failed, the former resources stay in force", problem=problem)
+        self._resources.error("reload failed, what failed stays as it was", problem=problem)
 
     def resource_refused(self, kind: str, origin: str, problem: str) -> None:
         """One resource is wrong and left out; `origin` is its file and document."""

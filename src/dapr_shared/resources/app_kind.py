@@ -270,6 +270,8 @@ def _listeners(listeners: Fields, folder: str) -> Listeners:
         grpc_port=port("grpcPort"),
         unix_socket=_file(listeners.text("unixSocket"), folder),
     )
+    if "\0" in result.unix_socket:
+        listeners.wrong("unixSocket", "holds a NUL character")
     if len(os.fsencode(result.unix_socket)) > _LONGEST_SOCKET_PATH:
         listeners.wrong("unixSocket", f"is a path of more than {_LONGEST_SOCKET_PATH} bytes; sockets cannot have it")
     listeners.finish()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LISTENER_GRACE = 5.0
 """Seconds that calls in flight may take on a listener that is closed."""
+_PARTLY = " (apps, rules and the other components are in force as the files say; this component is as it was)"
 WRONG_RESOURCES = (
     ResourceErrors,
     AppsError,
@@ -69,16 +70,22 @@ class Reloader:
         await self._apply(resources)
 
     async def reload(self) -> bool:
-        """Read the resources again and put them in force; whether that went well. Never raises `WRONG_RESOURCES`."""
+        """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong."""
         started = perf_counter()
+        before = self.resources
         try:
-            resources = self._sources.read()
+            resources = await asyncio.to_thread(self._sources.read)  # files may be many, or far away
             plan = diff(self.resources, resources)
             if not plan and not self._incomplete:
                 return True
             await self._apply(resources)
         except WRONG_RESOURCES as error:
-            self._events.reload_failed(str(error))
+            applied = self.resources is not before
+            self._events.reload_failed(str(error) + (_PARTLY if applied else ""))
+            return False
+        except Exception as error:  # noqa: BLE001 - a defect here must not end an instance that serves many apps
+            self._events.defect("reload", error)
+            self._events.reload_failed(f"a defect of dapr-shared: {error!r}")
             return False
         added, changed, removed = _count(plan)
         self._events.reload_done(perf_counter() - started, added=added, changed=changed, removed=removed)

@@ -160,7 +160,7 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
     (
         "reload_failed",
         lambda e: e.reload_failed("a.yaml: no name"),
-        '[error  ] dapr.runtime.resources: reload failed, the former resources stay in force problem="a.yaml: no name"',
+        '[error  ] dapr.runtime.resources: reload failed, what failed stays as it was problem="a.yaml: no name"',
         'reload_total{result="failed"} 1',
     ),
     (

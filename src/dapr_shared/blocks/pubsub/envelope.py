@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 
 from dapr_shared._proto import wellknown_pb
 from dapr_shared.blocks.pubsub import content_types
-from dapr_shared.core.durations import parse_go_duration
 from dapr_shared.core.ids import random_id
 
 DEFAULT_SOURCE = "Dapr"
@@ -28,14 +27,12 @@ RAW_PAYLOAD = "rawPayload"
 """Metadata: `true` publishes the payload as it is, or takes what comes from the broker as one."""
 
 _OVERRIDES = "cloudevent."
-_LONGEST_TTL = 2**63 // 10**9
-"""Seconds: what a Go duration holds, about 292 years."""
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 _ANY_JSON = msgspec.json.Decoder(msgspec.Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
 _NULL = b"null"
 # An escaped backslash or a pair of surrogates stands; one surrogate alone is no character.
 _SURROGATES = re.compile(
@@ -58,24 +55,26 @@ class EventDraft(msgspec.Struct, frozen=True):
     content_type: str = ""
     """Of `data`; empty means `text/plain`."""
     metadata: Mapping[str, str] = {}
-    """The publisher's: `cloudevent.…` overrides and a time to live are read here."""
+    """The publisher's: `cloudevent.…` overrides are read here."""
     traceparent: str = ""
     """W3C, of the publishing request; empty while tracing is off."""
     tracestate: str = ""
 
 
-def make_event(draft: EventDraft, now: datetime, *, broker_expires: bool) -> bytes:
+def make_event(draft: EventDraft, now: datetime, *, lifetime: float | None = None) -> bytes:
     """The CloudEvent to publish, as JSON. Raises `EventError`.
 
-    `broker_expires`: the broker has MESSAGE_TTL, so that the event needs no `expiration` of its own.
+    `lifetime`: seconds until the event expires, where the broker does not see to that (it lacks MESSAGE_TTL).
     """
-    expiration = None if broker_expires or not draft.metadata else _expiration(draft.metadata, now)
-    if content_types.is_cloud_event(draft.content_type):
-        return _completed(draft, now, expiration)
-    return _made(draft, now, expiration)
+    event = _completed(draft) if content_types.is_cloud_event(draft.content_type) else _made(draft)
+    if "time" not in event:
+        event["time"] = _local_time(int(now.timestamp()))
+    if lifetime is not None:
+        event["expiration"] = f"{(now + timedelta(seconds=lifetime)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return orjson.dumps(event)
 
 
-def _made(draft: EventDraft, now: datetime, expiration: str | None) -> bytes:
+def _made(draft: EventDraft) -> dict[str, object]:
     given = _overrides(draft.metadata) if draft.metadata else {}
     trace = given.get("traceparent") or given.get("traceid", draft.traceparent)
     name, value = _data(draft.data, draft.content_type)
@@ -86,26 +85,22 @@ def _made(draft: EventDraft, now: datetime, expiration: str | None) -> bytes:
         "pubsubname": draft.pubsub,
         "source": given.get("source", draft.source) or DEFAULT_SOURCE,
         "specversion": SPEC_VERSION,
-        "time": _local_time(int(now.timestamp())),
         "topic": draft.topic,
         "traceid": trace,
         "traceparent": trace,
         "tracestate": given.get("tracestate", draft.tracestate),
         "type": given.get("type") or DEFAULT_TYPE,
     }
-    if expiration is not None:
-        event["expiration"] = expiration
     if given.get("subject"):
         event["subject"] = given["subject"]
-    return orjson.dumps(event)
+    return event
 
 
-def _completed(draft: EventDraft, now: datetime, expiration: str | None) -> bytes:
+def _completed(draft: EventDraft) -> dict[str, object]:
     event: dict[str, object] = {}
     for name, value in read_object(draft.data).items():
         text = bytes(value)
         event[name] = None if text == _NULL else orjson.Fragment(text)
-    event.setdefault("time", _local_time(int(now.timestamp())))
     if "traceid" not in event:
         event["traceid"] = event["traceparent"] = draft.traceparent
     event.setdefault("tracestate", draft.tracestate)
@@ -113,9 +108,7 @@ def _completed(draft: EventDraft, now: datetime, expiration: str | None) -> byte
         if event.get(name) is None:
             event[name] = default
     event["topic"], event["pubsubname"] = draft.topic, draft.pubsub
-    if expiration is not None:
-        event["expiration"] = expiration
-    return orjson.dumps(event)
+    return event
 
 
 def _data(data: bytes, content_type: str) -> tuple[str, object]:
@@ -173,6 +166,24 @@ def read_object(data: bytes) -> dict[str, msgspec.Raw]:
         raise EventError(f"it is not a JSON object: {error}") from error
 
 
+def payload_of_json(value: bytes, content_type: str) -> bytes:
+    """The payload that a JSON value stands for in a bulk publish over HTTP. Raises `EventError`.
+
+    A base64 text for octet-stream, a text for text types and XML, any value for JSON and CloudEvents.
+    """
+    if content_types.is_json(content_type) or content_types.is_cloud_event(content_type):
+        return value
+    binary = content_types.is_binary(content_type)
+    if not binary and not content_types.is_text(content_type):
+        raise EventError("contentType is none that an event can have here: JSON, CloudEvents, text, XML, octet-stream")
+    try:
+        text = _TEXT.decode(value)
+        return base64.b64decode(text, validate=True) if binary else text.encode()
+    except (msgspec.MsgspecError, ValueError) as error:
+        wanted = "base64 text" if binary else "a text"
+        raise EventError(f"contentType and event do not match: {content_type} needs {wanted}") from error
+
+
 def is_raw_payload(metadata: Mapping[str, str]) -> bool:
     """Whether `rawPayload` says so. Raises `ValueError` for what Go does not read as a boolean."""
     text = metadata.get(RAW_PAYLOAD, "")
@@ -181,26 +192,6 @@ def is_raw_payload(metadata: Mapping[str, str]) -> bool:
     if text in _TRUE:
         return True
     raise ValueError(f"{RAW_PAYLOAD} value must be a valid boolean: actual is '{text}'")
-
-
-def time_to_live(metadata: Mapping[str, str]) -> float | None:
-    """Seconds from `ttl` or `ttlInSeconds` (any case): a Go duration or a number above 0. What is neither is ignored."""
-    lower = {name.lower(): value for name, value in metadata.items()}
-    text = lower.get("ttl", lower.get("ttlinseconds", ""))
-    if not text:
-        return None
-    try:
-        return max(parse_go_duration(text), 0.0)
-    except ValueError:
-        seconds = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
-        return float(min(seconds, _LONGEST_TTL)) if 0 < seconds < 2**63 else None
-
-
-def _expiration(metadata: Mapping[str, str], now: datetime) -> str | None:
-    seconds = time_to_live(metadata)
-    if seconds is None:
-        return None
-    return f"{(now + timedelta(seconds=seconds)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _overrides(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -31,17 +31,19 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from dapr_shared.components.delivery import Backoff, Member
 from dapr_shared.components.sqlite import pubsub_schema as schema
 from dapr_shared.components.sqlite import pubsub_statements as statements
+from dapr_shared.components.sqlite import pubsub_upkeep as upkeep
 from dapr_shared.components.sqlite.database import Database, DatabaseOptions
 from dapr_shared.components.sqlite.location import parse_location
 from dapr_shared.components.sqlite.pubsub_group import Ledger, Shared, SqliteGroup
 from dapr_shared.components.sqlite.pubsub_neighbours import Neighbours
+from dapr_shared.components.sqlite.pubsub_settings import SqlitePubSubSettings
 from dapr_shared.components.sqlite.pubsub_statements import NewMessage
 from dapr_shared.components.sqlite.pubsub_sweep import Sweeper
 from dapr_shared.contracts.component import BackendError
@@ -57,7 +59,7 @@ from dapr_shared.contracts.pubsub import (
     Subscription,
     time_to_live,
 )
-from dapr_shared.contracts.settings import TRUE_WORDS, Kind, Setting, SettingError, Settings
+from dapr_shared.contracts.settings import TRUE_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -66,93 +68,6 @@ LOOK = (5.0, 10.0)
 """Seconds between two looks at the other processes, at random in this range."""
 CHUNK = 256
 """Messages of a bulk publish that are written in one go."""
-
-
-class SqlitePubSubSettings(Settings, frozen=True, kw_only=True):
-    """The settings of `pubsub.sqlite`."""
-
-    connection_string: Annotated[
-        str,
-        Setting(
-            "Path of the file, on a disk of this machine; it belongs to this component type alone.",
-            aliases=("url",),
-            example="data/pubsub.db",
-        ),
-    ]
-    retention: Annotated[
-        float,
-        Setting(
-            "How long messages are kept after they were published, done or not.",
-            Kind.DURATION,
-            unit="seconds",
-            minimum=1,
-            example="168h",
-        ),
-    ] = 168 * 3600.0
-    max_size: Annotated[
-        int,
-        Setting(
-            "Payload that the file holds at most; past it, publishing is refused.",
-            Kind.BYTES,
-            unit="bytes",
-            minimum=1,
-            example="1Gi",
-        ),
-    ] = 1024**3
-    visibility_timeout: Annotated[
-        float,
-        Setting(
-            "After how long without a sign of life the messages of a process that hangs are given to others. Signs of "
-            "life are given while an app works on a message, however long that takes.",
-            Kind.DURATION,
-            unit="seconds",
-            minimum=1,
-            example="60s",
-        ),
-    ] = 60.0
-    redeliver_interval: Annotated[
-        float,
-        Setting(
-            "How long a failed message waits; doubled with each failure.",
-            Kind.DURATION,
-            unit="seconds",
-            minimum=0.001,
-            example="1s",
-        ),
-    ] = 1.0
-    max_redeliver_interval: Annotated[
-        float,
-        Setting(
-            "How long a failed message waits at most.", Kind.DURATION, unit="seconds", minimum=0.001, example="60s"
-        ),
-    ] = 60.0
-    timeout: Annotated[
-        float, Setting("How long a call may take.", Kind.DURATION, unit="seconds", minimum=1, example="20s")
-    ] = 20.0
-    busy_timeout: Annotated[
-        float,
-        Setting(
-            "How long to wait for another process's lock; 0: not at all.", Kind.DURATION, unit="seconds", example="5s"
-        ),
-    ] = 5.0
-    synchronous: Annotated[
-        Literal["full", "normal"],
-        Setting(
-            "full: a published message survives a killed process and lost power. normal: lost power may take the last "
-            "ones, and publishing costs less; a killed process takes none in either.",
-            choices=("full", "normal"),
-        ),
-    ] = "full"
-    exclusive: Annotated[
-        bool,
-        Setting("Refuse a file that another instance holds in the same way (by a lock on <file>.lock).", Kind.BOOLEAN),
-    ] = False
-
-    def __post_init__(self) -> None:
-        """Check what no single annotation says. Raises `SettingError`."""
-        location = parse_location(self.connection_string)
-        if location.path is None or location.read_only:
-            raise SettingError("connectionString", "must name a file that may be written")
 
 
 class SqlitePubSub(PubSub[SqlitePubSubSettings]):
@@ -188,7 +103,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
         self._problem: BackendError | None = None
         self._beats: dict[int, tuple[int, float]] = {}
         self._last_beat = float("-inf")
-        owner = await database.write(partial(statements.register_owner, self._neighbours.name))
+        owner = await database.write(partial(upkeep.register_owner, self._neighbours.name))
         shared = Shared(
             database=database,
             owner=owner,
@@ -212,7 +127,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
             stack.push_async_callback(_end, asyncio.create_task(work, name=f"{name}: {title}"))
 
     async def ping(self) -> None:
-        await self._open().database.read(statements.payload)
+        await self._open().database.read(upkeep.payload)
         if self._problem is not None:
             raise self._problem
 
@@ -342,7 +257,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
             return
         shared = self._open()
         self._last_beat = now
-        work = partial(statements.beat, shared.owner, self._neighbours.name)
+        work = partial(upkeep.beat, shared.owner, self._neighbours.name)
         shared.database.write(work).add_done_callback(self._beaten)
 
     def _beaten(self, future: asyncio.Future[bool]) -> None:
@@ -376,7 +291,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
 
     async def _find_dead(self, shared: Shared) -> None:
         """Take the messages away from processes that have died or hang."""
-        owners = await shared.database.read(statements.find_owners)
+        owners = await shared.database.read(upkeep.find_owners)
         now = asyncio.get_running_loop().time()
         seen: dict[int, tuple[int, float]] = {}
         freed = False
@@ -384,13 +299,13 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
             if number == shared.owner:
                 continue
             if not self._neighbours.lives(name):
-                freed |= await shared.database.write(partial(statements.depose, number, None), atomic=True)
+                freed |= await shared.database.write(partial(upkeep.depose, number, None), atomic=True)
                 self._neighbours.forget(name)
                 continue
             last, since = self._beats.get(number, (beat, now))
             seen[number] = (beat, since if last == beat else now)
             if last == beat and now - since > self.settings.visibility_timeout:
-                freed |= await shared.database.write(partial(statements.depose, number, beat), atomic=True)
+                freed |= await shared.database.write(partial(upkeep.depose, number, beat), atomic=True)
         self._beats = seen
         for name in self._neighbours.strangers({name for _, name, _ in owners}):
             if not self._neighbours.lives(name):
@@ -406,7 +321,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
         await self._sweeper.end()
         self._ledger.end()
         with suppress(BackendError):
-            await shared.database.write(partial(statements.resign, shared.owner), atomic=True)
+            await shared.database.write(partial(upkeep.resign, shared.owner), atomic=True)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -276,7 +276,8 @@ class Ledger:
         try:
             written = self._shared.database.write(work, atomic=True)
         except BackendError as error:
-            loop.call_soon(self._ended, [], error)
+            nothing: list[Taken] = []
+            loop.call_soon(self._ended, nothing, error)
         else:
             written.add_done_callback(self._written)
 

@@ -37,22 +37,27 @@ FREE = 0
 BLOCKED = -1
 """Owner of a delivery that waits for an earlier one of its key."""
 
-_FIRST = (
-    "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, published INTEGER NOT NULL, "
-    "expires INTEGER, key TEXT, content_type TEXT NOT NULL, metadata BLOB, data BLOB NOT NULL) STRICT",
-    "CREATE INDEX messages_by_topic ON messages (topic)",
-    "CREATE INDEX messages_by_expiry ON messages (expires, topic) WHERE expires IS NOT NULL",
-    "CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, name TEXT NOT NULL, "
-    "position INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, name)) STRICT",
-    "CREATE TABLE deliveries (grp INTEGER NOT NULL, message INTEGER NOT NULL, owner INTEGER NOT NULL, "
-    "failures INTEGER NOT NULL DEFAULT 0, key TEXT, PRIMARY KEY (grp, message)) STRICT, WITHOUT ROWID",
-    f"CREATE INDEX deliveries_free ON deliveries (grp, message) WHERE owner = {FREE}",
-    "CREATE INDEX deliveries_by_key ON deliveries (grp, key, message) WHERE key IS NOT NULL",
-    "CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, "
-    "beat INTEGER NOT NULL DEFAULT 0) STRICT",
-    "CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT",
-    "INSERT INTO totals VALUES (1, 0)",
-)
+_FIRST = f"""
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, published INTEGER NOT NULL, expires INTEGER, key TEXT,
+  content_type TEXT NOT NULL, metadata BLOB, data BLOB NOT NULL
+) STRICT;
+CREATE INDEX messages_by_topic ON messages (topic);
+CREATE INDEX messages_by_expiry ON messages (expires, topic) WHERE expires IS NOT NULL;
+CREATE TABLE groups (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (topic, name)
+) STRICT;
+CREATE TABLE deliveries (
+  grp INTEGER NOT NULL, message INTEGER NOT NULL, owner INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0, key TEXT,
+  PRIMARY KEY (grp, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_free ON deliveries (grp, message) WHERE owner = {FREE};
+CREATE INDEX deliveries_by_key ON deliveries (grp, key, message) WHERE key IS NOT NULL;
+CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, beat INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT;
+INSERT INTO totals VALUES (1, 0);
+"""
 """From an empty file to version 1."""
 
 _STEPS = (_FIRST,)
@@ -65,8 +70,7 @@ def migrate(cursor: Cursor) -> None:
     """Bring the file to this version, in one transaction. Raises `BackendError` for a file of others or a newer one."""
     version = _checked_version(cursor)
     for number in range(version, VERSION):
-        for statement in _STEPS[number]:
-            cursor.execute(statement)
+        cursor.execute(_STEPS[number]).fetchall()
     if version != VERSION:
         cursor.execute(f"PRAGMA application_id = {APPLICATION}")
         cursor.execute(f"PRAGMA user_version = {VERSION}")

@@ -1,8 +1,10 @@
-"""What `pubsub.sqlite` does in its database: publish, take, settle, recover, remove.
+"""What `pubsub.sqlite` does in its database: publish, take, settle.
 
 Last step of the request road and first of the delivery road. Each function is one call of `Database`: it runs in the
-writer's thread (`pending_of`, `find_…` in the reader's), inside a transaction. Times are milliseconds of the wall clock.
+writer's thread (`pending_of` and `find_groups_with_work` in the reader's), inside a transaction. Times are milliseconds of the wall clock.
 """
+
+# ruff: noqa: S608 - what is put into statements is constants; all else is bound
 
 from __future__ import annotations
 
@@ -132,7 +134,7 @@ def _take_new(claim: Claim, start: int, taken: list[Taken], size: int, cursor: C
     fresh: list[Taken] = []
     keys: set[str] = set()
     found = cursor.execute(
-        f"SELECT {_MESSAGE} FROM messages m WHERE m.topic = ? AND m.id > ? ORDER BY m.id LIMIT ?",  # noqa: S608
+        f"SELECT {_MESSAGE} FROM messages m WHERE m.topic = ? AND m.id > ? ORDER BY m.id LIMIT ?",
         (claim.topic, start, most),
     )
     ended = False
@@ -172,7 +174,7 @@ def _take_free(claim: Claim, cursor: Cursor) -> tuple[list[Taken], int]:
     size = 0
     while len(taken) < claim.limit and size < BATCH_BYTES:
         rows = cursor.execute(
-            f"SELECT d.message, d.key, d.failures, {_MESSAGE} FROM deliveries d INDEXED BY deliveries_free "  # noqa: S608
+            f"SELECT d.message, d.key, d.failures, {_MESSAGE} FROM deliveries d INDEXED BY deliveries_free "
             f"LEFT JOIN messages m ON m.id = d.message WHERE d.grp = ? AND d.owner = {FREE} ORDER BY d.message LIMIT ?",
             (claim.group, min(claim.limit - len(taken), 32)),
         ).fetchall()
@@ -180,7 +182,7 @@ def _take_free(claim: Claim, cursor: Cursor) -> tuple[list[Taken], int]:
             return taken, size
         for number, key, failures, found, _, content_type, metadata, data, expires in rows:
             if found is None or (expires is not None and expires <= claim.now):
-                _finish(cursor, claim.group, number, key, FREE, FREE)
+                finish(cursor, claim.group, number, key, FREE, FREE)
                 continue
             cursor.execute(
                 "UPDATE deliveries SET owner = ? WHERE grp = ? AND message = ?", (claim.owner, claim.group, number)
@@ -202,8 +204,8 @@ def _keys_with_deliveries(cursor: Cursor, group: int, keys: Iterable[str]) -> se
     }
 
 
-def _finish(cursor: Cursor, group: int, number: int, key: str | None, owner: int, heir: int) -> int | None:
-    """The delivery is done if it is the owner's. The next message of its key, which is the heir's now."""
+def finish(cursor: Cursor, group: int, number: int, key: str | None, owner: int, heir: int) -> int | None:
+    """The delivery is done, if it is the owner's. The next message of its key, which is the heir's now."""
     cursor.execute("DELETE FROM deliveries WHERE grp = ? AND message = ? AND owner = ?", (group, number, owner))
     if key is None or not cursor.connection.changes():
         return None
@@ -214,7 +216,7 @@ def _finish(cursor: Cursor, group: int, number: int, key: str | None, owner: int
     if row is None:
         return None
     cursor.execute(
-        f"UPDATE deliveries SET owner = ? WHERE grp = ? AND message = ? AND owner = {BLOCKED}",  # noqa: S608
+        f"UPDATE deliveries SET owner = ? WHERE grp = ? AND message = ? AND owner = {BLOCKED}",
         (heir, group, row[0]),
     )
     return int(row[0]) if cursor.connection.changes() else None
@@ -255,9 +257,9 @@ def settle(settlement: Settlement, owner: int, now: int, cursor: Cursor) -> list
 def _hand_on(cursor: Cursor, group: int, number: int, key: str, owner: int, now: int) -> Taken | None:
     """The delivery is done; the next one of its key that has not expired, if any."""
     done: int | None = number
-    while (done := _finish(cursor, group, done, key, owner, owner)) is not None:
+    while (done := finish(cursor, group, done, key, owner, owner)) is not None:
         row = cursor.execute(
-            f"SELECT d.failures, {_MESSAGE} FROM messages m JOIN deliveries d ON d.grp = ? AND d.message = m.id "  # noqa: S608
+            f"SELECT d.failures, {_MESSAGE} FROM messages m JOIN deliveries d ON d.grp = ? AND d.message = m.id "
             "WHERE m.id = ?",
             (group, done),
         ).fetchone()
@@ -269,7 +271,7 @@ def _hand_on(cursor: Cursor, group: int, number: int, key: str, owner: int, now:
 def free(deliveries: Iterable[tuple[int, int]], owner: int, cursor: Cursor) -> None:
     """Give back deliveries, uncounted."""
     cursor.executemany(
-        f"UPDATE deliveries SET owner = {FREE} WHERE grp = ? AND message = ? AND owner = ?",  # noqa: S608
+        f"UPDATE deliveries SET owner = {FREE} WHERE grp = ? AND message = ? AND owner = ?",
         [(group, number, owner) for group, number in deliveries],
     )
 
@@ -291,108 +293,6 @@ def find_groups_with_work(cursor: Cursor) -> set[int]:
     """The groups, of any instance, that have new or free messages."""
     rows = cursor.execute(
         "SELECT g.id FROM groups g WHERE EXISTS (SELECT 1 FROM messages m WHERE m.topic = g.topic AND m.id > g.position) "
-        f"OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_free WHERE d.grp = g.id AND d.owner = {FREE})",  # noqa: S608
+        f"OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_free WHERE d.grp = g.id AND d.owner = {FREE})",
     ).fetchall()
     return {int(row[0]) for row in rows}
-
-
-# Owners --------------------------------------------------------------------------------------------------------------
-
-
-def register_owner(name: str, cursor: Cursor) -> int:
-    """A new owner's number."""
-    cursor.execute("INSERT INTO owners (name) VALUES (?)", (name,))
-    row = cursor.execute("SELECT id FROM owners WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])
-
-
-def beat(owner: int, name: str, cursor: Cursor) -> bool:
-    """The owner lives. False: it was taken for dead meanwhile, what it had was given to others, and it is back."""
-    cursor.execute("UPDATE owners SET beat = beat + 1 WHERE id = ?", (owner,))
-    if cursor.connection.changes():
-        return True
-    cursor.execute("INSERT INTO owners (id, name) VALUES (?, ?)", (owner, name))
-    return False
-
-
-def find_owners(cursor: Cursor) -> list[tuple[int, str, int]]:
-    """Number, name and beat of all owners."""
-    return [
-        (int(row[0]), str(row[1]), int(row[2]))
-        for row in cursor.execute("SELECT id, name, beat FROM owners").fetchall()
-    ]
-
-
-def depose(owner: int, if_beat: int | None, cursor: Cursor) -> bool:
-    """The owner is dead, or hangs at this beat: free what it has, counted. Whether it had anything."""
-    row = cursor.execute("SELECT beat FROM owners WHERE id = ?", (owner,)).fetchone()
-    if row is None or (if_beat is not None and row[0] != if_beat):
-        return False
-    cursor.execute(f"UPDATE deliveries SET owner = {FREE}, failures = failures + 1 WHERE owner = ?", (owner,))  # noqa: S608
-    had = cursor.connection.changes() > 0
-    if had or if_beat is None:
-        cursor.execute("DELETE FROM owners WHERE id = ?", (owner,))
-    return had
-
-
-def resign(owner: int, cursor: Cursor) -> None:
-    """The owner ends: free what it still has, uncounted."""
-    cursor.execute(f"UPDATE deliveries SET owner = {FREE} WHERE owner = ?", (owner,))  # noqa: S608
-    cursor.execute("DELETE FROM owners WHERE id = ?", (owner,))
-
-
-# Removal -------------------------------------------------------------------------------------------------------------
-
-
-def find_old(after: int, limit: int, cursor: Cursor) -> list[tuple[int, int]]:
-    """Messages in order, and when they were published."""
-    rows = cursor.execute("SELECT id, published FROM messages WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-    return [(int(row[0]), int(row[1])) for row in rows.fetchall()]
-
-
-def find_expired(now: int, limit: int, cursor: Cursor) -> list[int]:
-    """Messages that have expired."""
-    rows = cursor.execute(
-        "SELECT id FROM messages INDEXED BY messages_by_expiry WHERE expires IS NOT NULL AND expires <= ? LIMIT ?",
-        (now, limit),
-    )
-    return [int(row[0]) for row in rows.fetchall()]
-
-
-def find_done(after: int, limit: int, cursor: Cursor) -> list[int]:
-    """Messages, in order, that all groups of their topic have done; none of a topic that has no group."""
-    rows = cursor.execute(
-        "SELECT m.id FROM messages m WHERE m.id > ? AND EXISTS (SELECT 1 FROM groups g WHERE g.topic = m.topic) "
-        "AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.topic = m.topic AND (g.position < m.id "
-        "OR EXISTS (SELECT 1 FROM deliveries d WHERE d.grp = g.id AND d.message = m.id))) ORDER BY m.id LIMIT ?",
-        (after, limit),
-    )
-    return [int(row[0]) for row in rows.fetchall()]
-
-
-def remove(numbers: Sequence[int], cursor: Cursor) -> int:
-    """Remove messages, but for those that an instance has just now. How many were removed."""
-    removed = freed = 0
-    for number in numbers:
-        deliveries = cursor.execute(
-            "SELECT d.grp, d.owner, d.key FROM messages m JOIN groups g ON g.topic = m.topic "
-            "JOIN deliveries d ON d.grp = g.id AND d.message = m.id WHERE m.id = ?",
-            (number,),
-        ).fetchall()
-        if any(owner > 0 for _, owner, _ in deliveries):
-            continue
-        for group, owner, key in deliveries:
-            # A blocked one has an earlier one before it: its key goes on with that.
-            _finish(cursor, group, number, key if owner == FREE else None, owner, FREE)
-        row = cursor.execute("DELETE FROM messages WHERE id = ? RETURNING length(data)", (number,)).fetchone()
-        if row is not None:
-            removed += 1
-            freed += int(row[0])
-    cursor.execute("UPDATE totals SET bytes = max(0, bytes - ?)", (freed,))
-    return removed
-
-
-def payload(cursor: Cursor) -> int:
-    """Bytes of payload in the file."""
-    row = cursor.execute("SELECT bytes FROM totals").fetchone()
-    return 0 if row is None else int(row[0])

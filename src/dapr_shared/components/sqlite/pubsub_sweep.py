@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dapr_shared.components.sqlite import pubsub_statements as statements
+from dapr_shared.components.sqlite import pubsub_upkeep as upkeep
 from dapr_shared.contracts.component import BackendError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Sweeper:
         removed = await self.sweep()
         goal = int(self._max_size * ROOM)
         after = 0
-        while await self._database.read(statements.payload) > goal:
-            found = await self._database.read(partial(statements.find_done, after, STEP))
+        while await self._database.read(upkeep.payload) > goal:
+            found = await self._database.read(partial(upkeep.find_done, after, STEP))
             if not found:
                 break
             after = found[-1]
@@ -92,7 +92,7 @@ class Sweeper:
     async def _expired(self) -> int:
         removed = 0
         while True:
-            found = await self._database.read(partial(statements.find_expired, self._now(), STEP))
+            found = await self._database.read(partial(upkeep.find_expired, self._now(), STEP))
             count = await self._remove(found) if found else 0
             removed += count
             if not count or len(found) < STEP:
@@ -103,7 +103,7 @@ class Sweeper:
         removed = after = 0
         while True:
             now = self._now()
-            rows = await self._database.read(partial(statements.find_old, after, STEP))
+            rows = await self._database.read(partial(upkeep.find_old, after, STEP))
             aged = [number for number, published in rows if published < now - self._retention_ms]
             if aged:
                 removed += await self._remove(aged)
@@ -112,7 +112,7 @@ class Sweeper:
             after = rows[-1][0]
 
     async def _remove(self, numbers: list[int]) -> int:
-        return await self._database.write(partial(statements.remove, numbers), atomic=True)
+        return await self._database.write(partial(upkeep.remove, numbers), atomic=True)
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

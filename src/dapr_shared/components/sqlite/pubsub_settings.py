@@ -1,0 +1,98 @@
+"""The settings of `pubsub.sqlite`.
+
+Beside both roads: decoded once, when the component is opened.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dapr_shared.components.sqlite.location import parse_location
+from dapr_shared.contracts.settings import Kind, Setting, SettingError, Settings
+
+
+class SqlitePubSubSettings(Settings, frozen=True, kw_only=True):
+    """The settings of `pubsub.sqlite`."""
+
+    connection_string: Annotated[
+        str,
+        Setting(
+            "Path of the file, on a disk of this machine; it belongs to this component type alone.",
+            aliases=("url",),
+            example="data/pubsub.db",
+        ),
+    ]
+    retention: Annotated[
+        float,
+        Setting(
+            "How long messages are kept after they were published, done or not.",
+            Kind.DURATION,
+            unit="seconds",
+            minimum=1,
+            example="168h",
+        ),
+    ] = 168 * 3600.0
+    max_size: Annotated[
+        int,
+        Setting(
+            "Payload that the file holds at most; past it, publishing is refused.",
+            Kind.BYTES,
+            unit="bytes",
+            minimum=1,
+            example="1Gi",
+        ),
+    ] = 1024**3
+    visibility_timeout: Annotated[
+        float,
+        Setting(
+            "After how long without a sign of life the messages of a process that hangs are given to others. Signs of "
+            "life are given while an app works on a message, however long that takes.",
+            Kind.DURATION,
+            unit="seconds",
+            minimum=1,
+            example="60s",
+        ),
+    ] = 60.0
+    redeliver_interval: Annotated[
+        float,
+        Setting(
+            "How long a failed message waits; doubled with each failure.",
+            Kind.DURATION,
+            unit="seconds",
+            minimum=0.001,
+            example="1s",
+        ),
+    ] = 1.0
+    max_redeliver_interval: Annotated[
+        float,
+        Setting(
+            "How long a failed message waits at most.", Kind.DURATION, unit="seconds", minimum=0.001, example="60s"
+        ),
+    ] = 60.0
+    timeout: Annotated[
+        float, Setting("How long a call may take.", Kind.DURATION, unit="seconds", minimum=1, example="20s")
+    ] = 20.0
+    busy_timeout: Annotated[
+        float,
+        Setting(
+            "How long to wait for another process's lock; 0: not at all.", Kind.DURATION, unit="seconds", example="5s"
+        ),
+    ] = 5.0
+    synchronous: Annotated[
+        Literal["full", "normal"],
+        Setting(
+            "full: a published message survives a killed process and lost power. normal: lost power may take the last "
+            "ones, and publishing costs less; a killed process takes none in either.",
+            choices=("full", "normal"),
+        ),
+    ] = "full"
+    exclusive: Annotated[
+        bool,
+        Setting("Refuse a file that another instance holds in the same way (by a lock on <file>.lock).", Kind.BOOLEAN),
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Check what no single annotation says. Raises `SettingError`."""
+        location = parse_location(self.connection_string)
+        if location.path is None or location.read_only:
+            raise SettingError("connectionString", "must name a file that may be written")
