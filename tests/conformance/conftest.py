@@ -29,3 +29,15 @@ def secret_harness(request, tmp_path, monkeypatch) -> Harness:
 async def secret_store(secret_harness):
     async with secret_harness.opened() as store:
         yield store
+
+
+@pytest.fixture(params=cases("pubsub"))
+def broker_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def broker(broker_harness):
+    async with broker_harness.opened() as opened:
+        yield opened

@@ -10,7 +10,7 @@ import pytest
 from dapr_shared.contracts.settings import fields_of
 from tests.support.component_setups import CATALOG, SETUPS, Harness, cases
 
-ALL = [*cases("state"), *cases("secretstores")]
+ALL = [*cases("state"), *cases("secretstores"), *cases("pubsub")]
 
 
 @pytest.fixture(params=ALL)

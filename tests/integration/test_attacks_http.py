@@ -110,7 +110,7 @@ TOKENS = [
     Attempt("comma-list", "A list of tokens is one token.", 401, _token(f"{A}, {B}"), code=WHO, reason=UNKNOWN),
     Attempt("long", "A long token is compared, too.", 401, _token("x" * 3000), code=WHO, reason=UNKNOWN),
     Attempt("non-ascii", "Bytes above ASCII are compared.", 401, _token(b"\xff\xfe\xc3"), code=WHO, reason=UNKNOWN),
-    Attempt("huge", "A head over the limit is refused.", 431, _token("x" * 6000)),
+    Attempt("huge", "A head over the limit is refused.", 431, _token("x" * 9000)),
     Attempt(
         "twice", "Two tokens are refused, whichever comes first.", 401, [*AS_A, *_token(B)], code=WHO, reason=SEVERAL
     ),

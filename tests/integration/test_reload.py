@@ -130,8 +130,10 @@ def test_a_component_is_added_changed_and_removed(tmp_path):
     [
         ("apiVersion: [", ["broken.yaml"]),
         (
-            "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: a}\n---\n"
-            "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: b}\nspec: {channel: {port: high}}\n",
+            (
+                "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: a}\n---\n"
+                "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: b}\nspec: {channel: {port: high}}\n"
+            ),
             ["broken.yaml", "document 2", "spec.channel.port"],
         ),
         (
@@ -139,8 +141,10 @@ def test_a_component_is_added_changed_and_removed(tmp_path):
             ["broken.yaml", "document 1", "chanel"],
         ),
         (
-            "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: memory}\n"
-            "spec: {type: state.in-memory, version: v1}\n",
+            (
+                "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: memory}\n"
+                "spec: {type: state.in-memory, version: v1}\n"
+            ),
             ["broken.yaml", "memory"],
         ),
     ],
@@ -202,16 +206,19 @@ def test_sighup_reads_again(tmp_path):
 
 def test_an_app_that_moves_is_found(tmp_path):
     """When an App's port changes, the next invocation goes there."""
-    with echo_app() as old, echo_app() as new:
-        with running(tmp_path, resources=[app("orders"), app("stock", old.port)]) as instance:
-            assert instance.ask("GET", "/v1.0/invoke/stock/method/x", app="orders").status == 200
-            _write(tmp_path, app("orders"), app("stock", new.port))
-            instance.wait_for_line("app changed", app_id="stock")
-            started = time.monotonic()
-            assert instance.ask("GET", "/v1.0/invoke/stock/method/x", app="orders").status == 200
-            assert time.monotonic() - started < 1
-            assert len(old.seen) == 1
-            assert len(new.seen) == 1
+    with (
+        echo_app() as old,
+        echo_app() as new,
+        running(tmp_path, resources=[app("orders"), app("stock", old.port)]) as instance,
+    ):
+        assert instance.ask("GET", "/v1.0/invoke/stock/method/x", app="orders").status == 200
+        _write(tmp_path, app("orders"), app("stock", new.port))
+        instance.wait_for_line("app changed", app_id="stock")
+        started = time.monotonic()
+        assert instance.ask("GET", "/v1.0/invoke/stock/method/x", app="orders").status == 200
+        assert time.monotonic() - started < 1
+        assert len(old.seen) == 1
+        assert len(new.seen) == 1
 
 
 def test_listeners_of_an_app_move(tmp_path):

@@ -67,8 +67,8 @@ def test_every_flag_of_daprd_is_taken(tmp_path, entry, dashes, form):
     http, grpc, public, metrics = free_ports(4)
     ports = {"http": http, "grpc": grpc, "public": public, "metrics": metrics}
     words: list[str] = []
-    for name, value in DAPRD_FLAGS:
-        value = value.format(**ports)
+    for name, text in DAPRD_FLAGS:
+        value = text.format(**ports)
         if form == "equals" or name in ("app-ssl", "enable-app-health-check", "enable-mtls", "enable-profiling",
                                         "disable-builtin-k8s-secret-store", "enable-api-logging", "enable-metrics",
                                         "log-as-json"):  # fmt: skip

@@ -149,12 +149,21 @@ def test_time_to_live(instance, store, key):
         time.sleep(0.1)
 
 
-@STORES
-@pytest.mark.parametrize("ttl", ["x", "1.5", "-2", "99999999999999"])
+@pytest.mark.parametrize(
+    ("store", "ttl"),
+    [
+        ("sqlite", "x"),
+        ("sqlite", "1.5"),
+        ("sqlite", "-2"),
+        ("sqlite", "99999999999999"),
+        ("memory", "x"),
+        ("memory", "1.5"),
+    ],
+)
 def test_a_wrong_time_to_live(instance, store, key, ttl):
     """A time to live that is none is refused, and nothing is saved."""
     answer = _save(instance, store, {"key": key, "value": 1, "metadata": {"ttlInSeconds": ttl}})
-    assert (answer.status, answer.code) in ((500, "ERR_STATE_SAVE"), (400, "ERR_STATE_SAVE"))
+    assert (answer.status, answer.code) == (500, "ERR_STATE_SAVE")
     assert _get(instance, store, key).status == 204
 
 
@@ -222,7 +231,6 @@ MALFORMED = "ERR_MALFORMED_REQUEST"
         ("memory/bulk", b""),
         ("memory/transaction", b"[]"),
         ("memory/transaction", b'{"operations":{}}'),
-        ("memory/transaction", b'{"operations":[{"operation":"upsert","request":{"value":1}}]}'),
     ],
 )
 def test_malformed_bodies(instance, target, body):
@@ -285,6 +293,7 @@ def test_error_bodies(instance):
     )
     answer = instance.ask("POST", "/v1.0-alpha1/state/memory/query", b"{}", app="orders")
     assert (answer.status, answer.json()["errorCode"]) == (500, "ERR_STATE_STORE_NOT_SUPPORTED")
+    assert answer.json()["message"] == "state store does not support querying"
     assert answer.json()["details"][-1]["reason"] == "DAPR_STATE_QUERYING_NOT_SUPPORTED"
 
 
@@ -294,8 +303,7 @@ def test_error_bodies(instance):
 def test_unknown_options(instance, key, option, value):
     """An unknown concurrency or consistency is refused and nothing is saved."""
     answer = _save(instance, "memory", {"key": key, "value": 1, "options": {option: value}})
-    assert answer.status in (400, 500)
-    assert answer.code == "ERR_STATE_SAVE"
+    assert (answer.status, answer.code) == (500, "ERR_STATE_SAVE")
     assert _get(instance, "memory", key).status == 204
 
 

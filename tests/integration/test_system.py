@@ -179,7 +179,6 @@ def test_the_public_port_of_a_single_instance(tmp_path):
 # Shutdown ----------------------------------------------------------------------------------------------------------
 def test_shutdown_of_a_single_instance(tmp_path):
     """POST /v1.0/shutdown answers 204 and ends the process with 0."""
-    made = None
     with running(tmp_path, app_id="orders") as made:
         assert ask(made.http, "POST", "/v1.0/shutdown").status == 204
         assert made.wait() == 0
@@ -251,9 +250,11 @@ def test_labels_are_bounded(instance):
 
 def test_metrics_can_be_off(tmp_path):
     """With --enable-metrics=false nobody listens on the port."""
-    with running(tmp_path, "--enable-metrics=false", resources=[app("orders")]) as made:
-        with pytest.raises(ConnectionRefusedError):
-            ask(made.metrics_address, "GET", "/")
+    with (
+        running(tmp_path, "--enable-metrics=false", resources=[app("orders")]) as made,
+        pytest.raises(ConnectionRefusedError),
+    ):
+        ask(made.metrics_address, "GET", "/")
 
 
 # Logs --------------------------------------------------------------------------------------------------------------

@@ -12,17 +12,19 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from aiohttp import web
 
 from dapr_shared._proto import common_pb, rpc_pb
 from tests.support.calls import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -99,7 +101,7 @@ class EchoApp:
         answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await answer.prepare(request)
         for number in range(int(rest or 3)):
-            while not self.events.acquire(blocking=False):
+            while not self.events.acquire(blocking=False):  # noqa: ASYNC110 - opened by another thread
                 await asyncio.sleep(0.005)
             await answer.write(f"data: {number}\n\n".encode())
         return answer
@@ -132,7 +134,7 @@ class EchoApp:
     async def _hang(self, request: web.BaseRequest, _rest: str) -> web.StreamResponse:
         self.hanging += 1
         try:
-            while not self.gate.is_set():
+            while not self.gate.is_set():  # noqa: ASYNC110 - opened by another thread
                 await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             self.cancelled += 1

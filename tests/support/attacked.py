@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dapr_shared._proto import common_pb, runtime_pb
 from tests.support.apps import EchoApp, GrpcEchoApp, echo_app, grpc_echo_app
 from tests.support.calls import call, grpc_channel
 from tests.support.instance import Instance, app, component, free_ports, running, token_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PRIVATE = "property-of-stock"
 KEY = "ledger"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -95,10 +95,8 @@ def ask(
 def exchange(address: str, data: bytes, method: str = "GET") -> Answer:
     """Send these bytes and read one answer."""
     with connect(address) as made:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused while it was sent: the answer is there
             made.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # refused while it was sent: the answer is there
         return read_answer(made, method)
 
 

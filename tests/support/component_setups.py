@@ -52,6 +52,10 @@ class Setup:
     """Secret stores: what the source holds and `bulk` lists, at least."""
     missing_is_empty: bool = False
     """Secret stores: an unknown name is an empty value and no error, as in Dapr."""
+    keeps_unread: bool = False
+    """Brokers: a new group begins at the oldest message that is kept; else at the next that is published."""
+    ordered: bool = False
+    """Brokers: `ordered: true` in a subscription's metadata keeps the order within each `partitionKey`."""
 
 
 SetupFunction = Callable[[Path, pytest.MonkeyPatch], Setup]
@@ -71,6 +75,24 @@ def state_sqlite_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Set
 
 def state_sqlite_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup({"connectionString": ":memory:"})
+
+
+_QUICK = {"redeliverInterval": "40ms", "maxRedeliverInterval": "200ms"}
+
+
+def pubsub_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(_QUICK, own_clock=True)
+
+
+def pubsub_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    metadata = {"connectionString": str(tmp_path / "data" / "pubsub.db"), **_QUICK}
+    return Setup(metadata, durable=True, own_clock=True, keeps_unread=True, ordered=True)
+
+
+def pubsub_sqlite_normal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    setup = pubsub_sqlite(tmp_path, monkeypatch)
+    metadata = {**setup.metadata, "synchronous": "normal", "exclusive": "true"}
+    return Setup(metadata, durable=True, own_clock=True, keeps_unread=True, ordered=True)
 
 
 def secrets_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -102,6 +124,8 @@ def secrets_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
+    "pubsub.in-memory": (pubsub_memory,),
+    "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
     "secretstores.local.env": (secrets_env,),
     "secretstores.local.file": (secrets_file, secrets_file_multi),
     "state.in-memory": (state_memory,),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import h2.config
 import h2.connection
 import h2.events
 
 from tests.support.calls import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONNECTION_ENDED = -1
 STREAM_RESET = -2

@@ -6,22 +6,23 @@ import contextlib
 import hashlib
 import json
 import os
-
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.calls import Answer, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 PATIENCE = 20.0
 """Seconds after which a process that does not start or end has failed the test."""
@@ -136,7 +137,7 @@ class Instance:
         return ask(options.pop("address", self.http), method, target, body, **options)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels. (The parser gives every counter the end `_total`.)"""
+        """The sum of a metric's samples that have these labels. (The parser gives every counter the end `_total`.)."""
         text = ask(self.metrics_address, "GET", "/metrics").body.decode()
         return sum(
             sample.value

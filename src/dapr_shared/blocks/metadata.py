@@ -13,8 +13,9 @@ from dapr_shared.contracts.state import StateCapability, StateStore
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from dapr_shared.blocks.pubsub.manager import SubscriptionStatus
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.contracts.registry import Components
     from dapr_shared.core.ids import AppRef
@@ -44,6 +45,7 @@ class Metadata(msgspec.Struct, frozen=True):
     enabled_features: Sequence[str]
     components: Sequence[RegisteredComponent]
     extended: Mapping[str, str]
+    subscriptions: Sequence[SubscriptionStatus]
     http_endpoints: Sequence[str]
     resiliencies: Sequence[str]
     app: ChannelProperties | None
@@ -61,6 +63,7 @@ class MetadataBlock:
         features: Sequence[str] = (),
         http_endpoints: Callable[[AppRef], Sequence[str]] = lambda _: (),
         resiliencies: Callable[[AppRef], Sequence[str]] = lambda _: (),
+        subscriptions: Callable[[AppRef], Awaitable[Sequence[SubscriptionStatus]]],
     ) -> None:
         self._components = components
         self._properties = properties
@@ -68,9 +71,10 @@ class MetadataBlock:
         self._features = features
         self._http_endpoints = http_endpoints
         self._resiliencies = resiliencies
+        self._subscriptions = subscriptions
         self._extended: dict[AppRef, dict[str, str]] = {}
 
-    def get(self, caller: Caller) -> Metadata:
+    async def get(self, caller: Caller) -> Metadata:
         """What the caller's app may know."""
         return Metadata(
             id=caller.app_id,
@@ -81,6 +85,7 @@ class MetadataBlock:
                 for o in self._components.visible(caller.ref)
             ],
             extended={**self._extended.get(caller.ref, {}), RUNTIME_VERSION_KEY: self._version},
+            subscriptions=await self._subscriptions(caller.ref),
             http_endpoints=self._http_endpoints(caller.ref),
             resiliencies=self._resiliencies(caller.ref),
             app=self._properties(caller.ref),

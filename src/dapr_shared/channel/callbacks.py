@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from dapr_shared._proto import appcallback_pb
-from dapr_shared.channel.grpc import GrpcAppChannel
-from dapr_shared.contracts.invocation import AppUnreachableError, ChannelError, InvokeRequest
+from dapr_shared.channel.grpc import GrpcAppChannel, lost
+from dapr_shared.contracts.invocation import ChannelError, InvokeRequest
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
 
@@ -254,7 +254,7 @@ async def _call(
             answer = await channel.client.unary(method, data, [*metadata, *channel.metadata_for_app()], timeout=timeout)
         except GrpcError as error:
             if error.unreachable:
-                raise AppUnreachableError(f"{channel.properties.where}: {error.message}") from error
+                raise lost(error, channel.properties.where) from error
             raise
     return answer.data
 

@@ -163,7 +163,7 @@ class GrpcAppChannel(AppChannel):
             if exc.code is GrpcCode.DEADLINE_EXCEEDED and timeout is not None and waited >= timeout * 0.99:
                 raise AppTimeoutError(f"no answer from {self._where} within {timeout:g} s") from exc
             if exc.unreachable:
-                raise _lost(exc, self._where) from exc
+                raise lost(exc, self._where) from exc
             if self._client is not client:
                 raise ChannelError(f"the channel to app {self.ref} was closed during the call") from exc
             return _status_response(exc)
@@ -242,7 +242,7 @@ def _as_headers(metadata: Metadata) -> Headers:
     return [(key.encode(), value if isinstance(value, bytes) else value.encode("latin-1")) for key, value in metadata]
 
 
-def _lost(error: GrpcError, where: str) -> ChannelError:
+def lost(error: GrpcError, where: str) -> ChannelError:
     """Why there is no connection; only one that was never made leaves no doubt that the app has seen nothing."""
     text = error.message.lower()
     if not text.startswith(_NOT_CONNECTED):

@@ -82,6 +82,7 @@ def make_component(
         capabilities=component.effective_capabilities(),
         runtime_metadata=definition.runtime_metadata(values),
         component=component,
+        namespace_scoped=any("{namespace}" in value for value in definition.values.values()),
     )
 
 

@@ -309,6 +309,30 @@ STATE_KEY_EMPTY = ErrorRow(
     '"key" is a required field',
     "Give each item a key.",
 )
+STATE_SAVE_KEY_EMPTY = ErrorRow(
+    "ERR_STATE_SAVE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "state key cannot be empty",
+    "Give each item a key.",
+    reason="ERR_STATE_SAVE",
+)
+STATE_TOO_MANY_ITEMS = ErrorRow(
+    "ERR_STATE_TOO_MANY_ITEMS",
+    400,
+    _C.INVALID_ARGUMENT,
+    "the request for state store {store} has {count} items, more than {limit}",
+    "Send the items in several requests.",
+    reason="ERR_STATE_TOO_MANY_ITEMS",
+)
+STATE_BULK_GET_TOO_LARGE = ErrorRow(
+    "ERR_STATE_BULK_GET_TOO_LARGE",
+    400,
+    _C.RESOURCE_EXHAUSTED,
+    "the values of these keys in state store {store} are more than {limit} bytes together",
+    "Ask for fewer keys at a time.",
+    reason="ERR_STATE_BULK_GET_TOO_LARGE",
+)
 STATE_GET = ErrorRow(
     "ERR_STATE_GET",
     500,
@@ -373,6 +397,30 @@ STATE_DELETE_ETAG_INVALID = ErrorRow(
     "Send the etag as this store gave it.",
     reason="ERR_STATE_DELETE",
 )
+STATE_BULK_DELETE = ErrorRow(
+    "ERR_STATE_BULK_DELETE",
+    500,
+    _C.INTERNAL,
+    "failed deleting state in state store {store}: {detail}",
+    "Look at the state store; see the detail.",
+    reason="ERR_STATE_BULK_DELETE",
+)
+STATE_BULK_DELETE_ETAG_MISMATCH = ErrorRow(
+    "ERR_STATE_BULK_DELETE",
+    409,
+    _C.ABORTED,
+    "failed deleting state in state store {store}: possible etag mismatch: {detail}",
+    "Read the values again and delete them with their present etags; what had its etag is deleted.",
+    reason="ERR_STATE_BULK_DELETE",
+)
+STATE_BULK_DELETE_ETAG_INVALID = ErrorRow(
+    "ERR_STATE_BULK_DELETE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "failed deleting state in state store {store}: invalid etag: {detail}",
+    "Send each etag as this store gave it.",
+    reason="ERR_STATE_BULK_DELETE",
+)
 STATE_BULK_GET = ErrorRow(
     "ERR_STATE_BULK_GET",
     500,
@@ -417,7 +465,7 @@ STATE_QUERY_NOT_SUPPORTED = ErrorRow(
     "ERR_STATE_STORE_NOT_SUPPORTED",
     500,
     _C.INTERNAL,
-    "state store {store} doesn't support query",
+    "state store does not support querying",
     "Use a store with the QUERY_API capability.",
     reason="DAPR_STATE_QUERYING_NOT_SUPPORTED",
 )
@@ -438,6 +486,13 @@ PUBSUB_NAME_EMPTY = ErrorRow(
     "pubsub name is empty",
     "Name the pubsub component.",
     reason="DAPR_PUBSUB_NAME_EMPTY",
+)
+PUBSUB_SUBSCRIBE = ErrorRow(
+    "ERR_PUBSUB_SUBSCRIBE",
+    500,
+    _C.INTERNAL,
+    "failed to subscribe to topic {topic} of pubsub {pubsub}: {detail}",
+    "Look at the broker; see the detail.",
 )
 PUBSUB_NOT_FOUND = ErrorRow(
     "ERR_PUBSUB_NOT_FOUND",

@@ -11,7 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from dapr_shared.observability.call_metrics import CallMetrics, InvocationMetrics, OperationMetrics
+from dapr_shared.observability.call_metrics import (
+    BulkOperationMetrics,
+    CallMetrics,
+    InvocationMetrics,
+    OperationMetrics,
+)
 from dapr_shared.observability.metrics import (
     DEFAULT_LABEL_SET_LIMIT,
     OTHER,
@@ -128,6 +133,12 @@ class DaprMetrics:
         """An operation on a state store: get, set, delete, bulk_get, bulk_delete, transaction, query."""
         return self._operation("state", self._state, app_id, component, namespace, operation, _bool(success))
 
+    def pubsub_ingress(
+        self, app_id: str, component: str, namespace: str, topic: str, process_status: str
+    ) -> OperationMetrics:
+        """A message brought to an app; `process_status` is `success`, `retry` or `drop`."""
+        return self._operation("ingress", self._ingress, app_id, component, namespace, process_status, topic, "")
+
     def secret_operation(
         self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
     ) -> OperationMetrics:
@@ -147,8 +158,9 @@ class DaprMetrics:
         found = self._bulk_operations.get(key)
         if found is not None:
             return found
-        count, events, latency = (family.child(*labels) for family in self._bulk_publish_families)
-        return self._keep(self._bulk_operations, key, BulkOperationMetrics(count, events, latency))
+        count, events, latency = self._bulk_publish
+        made = BulkOperationMetrics(count.child(*labels), events.child(*labels), latency.child(*labels))
+        return self._keep(self._bulk_operations, key, made)
 
     def invocation(
         self, source: str, target: str, status: int, kind: Literal["unary", "streaming"] = "unary"
@@ -277,6 +289,24 @@ class DaprMetrics:
         self._secret = (
             self._counter("component_secret_count", "Operations on secret stores.", *operation),
             self._latency("component_secret_latencies", "Time of operations on secret stores, in ms.", *operation),
+        )
+        ingress = ("component", "namespace", "process_status", "topic", "status")
+        self._ingress = (
+            self._counter("component_pubsub_ingress_count", "Messages brought to apps.", *ingress),
+            self._latency(
+                "component_pubsub_ingress_latencies", "Time of bringing a message to an app, in ms.", *ingress
+            ),
+        )
+        egress = ("component", "namespace", "success", "topic")
+        name = "component_pubsub_egress_"
+        self._publish = (
+            self._counter(name + "count", "Messages given to brokers.", *egress),
+            self._latency(name + "latencies", "Time of giving a message to a broker, in ms.", *egress),
+        )
+        self._bulk_publish = (
+            self._counter(name + "bulk_count", "Bulk publishes.", *egress),
+            self._counter(name + "bulk_event_count", "Messages given to brokers by bulk publishes.", *egress),
+            self._latency(name + "bulk_latencies", "Time of bulk publishes, in ms.", *egress),
         )
         self.components_loaded = self._counter("runtime_component_loaded", "Components that were read.")
         self.components_opened = self._counter(

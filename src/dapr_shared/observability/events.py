@@ -206,6 +206,13 @@ class Events:
         if held is not None:
             self._pubsub.warning("delivery failed", **_subscription(app, pubsub, topic), problem=problem, **_held(held))
 
+    def message_dropped(self, app: AppRef, pubsub: str, topic: str, problem: str) -> None:
+        """A message was done with without having been accepted, as the app or its rules wanted, and is in no dead-letter topic."""
+        self.metrics.subscription_problems.child(app.app_id, "dropped").inc()
+        held = self._limiter.held_back("message_dropped", app.app_id, app.namespace, pubsub, topic)
+        if held is not None:
+            self._pubsub.warning("message dropped", **_subscription(app, pubsub, topic), problem=problem, **_held(held))
+
     def memory_failed(self, file: str, problem: str) -> None:
         """What an app last said it is subscribed to could not be read or kept over a restart."""
         self.metrics.subscription_problems.child("", "memory").inc()

@@ -7,20 +7,28 @@ than it takes to hash it, but the one that is sent to the app.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dapr_shared.blocks.state import key_prefix
 from dapr_shared.channel.table import ChannelSpec
+from dapr_shared.components.catalog import block_of
+from dapr_shared.contracts.component import UNKNOWN_LOCATION
+from dapr_shared.contracts.settings import TRUE_WORDS
 from dapr_shared.identity.caller import RegisteredApp
 from dapr_shared.resources.model import MetadataItem
 from dapr_shared.resources.values import ReadSecret, UnresolvedError, resolve_item
 from dapr_shared.security.secrets import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from dapr_shared.components.definition import Definition
+    from dapr_shared.contracts.component import Component as OpenedComponent
+    from dapr_shared.contracts.registry import Opened
     from dapr_shared.core.ids import AppRef
-    from dapr_shared.resources.model import App, Component, Configuration
+    from dapr_shared.resources.model import App, Configuration
 
 _DEFAULT = "default"
 
@@ -41,6 +49,11 @@ class ResolvedApps:
     channels: Mapping[AppRef, ChannelSpec] = field(default_factory=dict["AppRef", ChannelSpec])
     digests: frozenset[bytes] = frozenset()
     """Of every token that came from a secret store or the environment, those for apps too."""
+
+
+def given_namespace(namespace: str) -> str:
+    """The namespace as Dapr's `keyPrefix: namespace` takes it: empty for the default one."""
+    return "" if namespace == _DEFAULT else namespace
 
 
 async def resolve_apps(
@@ -72,7 +85,7 @@ async def resolve_apps(
                 app.ref,
                 app,
                 configuration,
-                given_namespace="" if app.namespace == _DEFAULT else app.namespace,
+                given_namespace=given_namespace(app.namespace),
                 token_digests=frozenset(tokens),
             )
         )
@@ -117,38 +130,84 @@ async def _value(app: App, item: MetadataItem, where: str, reader: ReadSecret, p
     return value
 
 
-def namespace_conflicts(apps: Sequence[App], components: Sequence[Component]) -> list[str]:
-    """One app id in two namespaces is accepted only where no component is seen from both (design §5.3).
+Preview = Callable[["Definition", "AppRef"], "Opened[OpenedComponent[Any]] | None"]
+"""A component as an app would see it, not started; `None` where it cannot be made."""
 
-    Components belong to one namespace and are seen from there alone, so what is left to refuse is one connection
-    string in two namespaces.
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one app keeps its data of one kind."""
+
+    app: AppRef
+    definition: Definition
+    location: str
+    """`UNKNOWN_LOCATION`: anywhere."""
+    prefix: str | None
+    """Of its keys; `None`: nothing tells its data from that of the same app id in another namespace."""
+
+    def meets(self, other: _Place) -> bool:
+        """Whether the two may be one place."""
+        if self.prefix is not None and other.prefix is not None and self.prefix != other.prefix:
+            return False
+        return UNKNOWN_LOCATION in {self.location, other.location} or self.location == other.location
+
+
+def namespace_conflicts(apps: Sequence[App], definitions: Sequence[Definition], preview: Preview) -> list[str]:
+    """One app id in two namespaces is accepted only where the two keep their data apart (design §5.3); one line each.
+
+    Components belong to one namespace and are seen from there alone, so what is left to refuse is two components of a
+    kind that reach one place, or may do so as far as their adapters can tell. State is apart also where the keys of
+    the two have prefixes of their own, as with `keyPrefix: namespace`; not that of actors, whose keys have Dapr's own
+    prefix whatever `keyPrefix` says.
     """
-    twice: dict[str, set[str]] = {}
+    by_id: dict[str, list[AppRef]] = {}
     for app in apps:
-        twice.setdefault(app.app_id, set()).add(app.namespace)
+        by_id.setdefault(app.app_id, []).append(app.ref)
     problems: list[str] = []
-    for app_id, namespaces in twice.items():
-        if len(namespaces) == 1:
+    for app_id, refs in by_id.items():
+        if len({ref.namespace for ref in refs}) == 1:
             continue
-        seen: dict[tuple[object, ...], Component] = {}
-        for component in components:
-            if component.namespace not in namespaces or (component.scopes and app_id not in component.scopes):
+        seen: dict[str, list[_Place]] = {}
+        for definition in definitions:
+            kind = block_of(definition.resource.type)
+            if kind in _WITHOUT_DATA:
                 continue
-            if component.type.casefold().startswith(("secretstores.", "middleware.")):
-                continue
-            key = (
-                component.type.casefold(),
-                tuple(sorted((i.name.casefold(), i.value or "") for i in component.metadata)),
-            )
-            other = seen.setdefault(key, component)
-            if other.namespace != component.namespace and component.type.casefold() not in _IN_PROCESS:
-                problems.append(
-                    f"{component.origin}: app id {app_id} is served in the namespaces {' and '.join(sorted(namespaces))}, "
-                    f"and component {component.name} keeps their data in one place with {other.name} of {other.origin}: "
-                    "give each namespace a component of its own settings"
-                )
+            for ref in refs:
+                place = _place(definition, ref, kind, preview) if definition.seen_by(ref) else None
+                if place is None:
+                    continue
+                others = seen.setdefault(kind, [])
+                other = next((o for o in others if o.app.namespace != ref.namespace and o.meets(place)), None)
+                others.append(place)
+                if other is not None:
+                    problems.append(_conflict(app_id, place, other))
     return problems
 
 
-_IN_PROCESS = frozenset({"state.in-memory", "pubsub.in-memory"})
-"""Each opened component of these types has data of its own."""
+def _place(definition: Definition, app: AppRef, kind: str, preview: Preview) -> _Place | None:
+    """`None`: the component's data is nobody else's."""
+    opened = preview(definition, app)
+    if opened is None:  # it will not open either; its former self, which stays then, may be anywhere
+        return _Place(app, definition, UNKNOWN_LOCATION, None)
+    location = opened.component.data_location()
+    if location is None:
+        return None
+    metadata = opened.runtime_metadata
+    prefix = None
+    if kind == "state" and metadata.get("actorstatestore", "").strip().lower() not in TRUE_WORDS:
+        prefix = key_prefix(metadata, opened.name, app.app_id, given_namespace(app.namespace))
+    return _Place(app, definition, location, prefix)
+
+
+def _conflict(app_id: str, place: _Place, other: _Place) -> str:
+    resource, first = place.definition.resource, other.definition.resource
+    may = "may keep" if UNKNOWN_LOCATION in {place.location, other.location} else "keeps"
+    return (
+        f"{resource.origin}: app id {app_id} is served in the namespaces {other.app.namespace} and {place.app.namespace}, "
+        f"and component {resource.name} {may} their data in one place with {first.name} of {first.origin}: "
+        "give each namespace a place of its own, or each state store keyPrefix: namespace"
+    )
+
+
+_WITHOUT_DATA = frozenset({"secretstores", "middleware.http"})
+"""Kinds that keep nothing of apps."""

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import dapr_shared
 from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
 from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
+from dapr_shared.api.grpc.pubsub import PubSubRpc
 from dapr_shared.api.grpc.secrets import SecretsRpc
 from dapr_shared.api.grpc.state import StateRpc
 from dapr_shared.api.grpc.system import SystemRpc
+from dapr_shared.api.grpc.topic_stream import TopicStreamRpc
 from dapr_shared.api.http.absent import absent_routes
 from dapr_shared.api.http.frontdoor import HttpFrontDoor, PublicFrontDoor
 from dapr_shared.api.http.invoke import InvokeApi
+from dapr_shared.api.http.pubsub import PubSubApi
 from dapr_shared.api.http.secrets import SecretsApi
 from dapr_shared.api.http.state import StateApi
 from dapr_shared.api.http.system import SystemApi
@@ -27,6 +30,10 @@ from dapr_shared.api.pipeline import Pipeline
 from dapr_shared.blocks.health import HealthBlock
 from dapr_shared.blocks.invoke import InvokeBlock
 from dapr_shared.blocks.metadata import MetadataBlock
+from dapr_shared.blocks.pubsub.delivery import TopicDeliveries
+from dapr_shared.blocks.pubsub.manager import SubscriptionManager
+from dapr_shared.blocks.pubsub.publish import PublishBlock
+from dapr_shared.blocks.pubsub.streaming import StreamingBlock
 from dapr_shared.blocks.secrets import SecretsBlock
 from dapr_shared.blocks.shutdown import ShutdownBlock
 from dapr_shared.blocks.state import StateBlock
@@ -35,13 +42,16 @@ from dapr_shared.channel.table import ChannelDefaults, ChannelTable
 from dapr_shared.channel.watch import AppWatch
 from dapr_shared.components.catalog import Catalog
 from dapr_shared.components.registry import ComponentRegistry
+from dapr_shared.core.clock import SystemClock
 from dapr_shared.identity.apps import AppRegistry
 from dapr_shared.identity.caller import Caller, Evidence
 from dapr_shared.observability.access_log import AccessLog, AccessLogOptions
 from dapr_shared.observability.tracing import DEFAULT_SAMPLING_RATE, Tracing
 from dapr_shared.runtime.components import ComponentLoader, tell_problem
+from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.listeners import FrontListeners
 from dapr_shared.runtime.observer import AppObserver
+from dapr_shared.runtime.remembered import RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
 from dapr_shared.security.limits import CallLimits
@@ -74,6 +84,7 @@ class Parts:
     targets: ExternalTargets
     health: HealthBlock
     metadata: MetadataBlock
+    subscriptions: SubscriptionManager
     http: HttpFrontDoor
     grpc: GrpcFrontDoor
     public: PublicFrontDoor
@@ -101,21 +112,25 @@ def assemble(
     metrics = events.metrics
     apps = AppRegistry(single=single, api_token=api_token)
     health = HealthBlock(app_id=single.ref.app_id if single else None)
-    observer = AppObserver(events, health)
-    watch = AppWatch(observer)
     body_limit = max(settings.max_body_size, 0)
+    clock = SystemClock()
+    registry = ComponentRegistry(
+        Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
+    )
+    deliveries = TopicDeliveries(metrics, events, clock)
+    remembered = RememberedSubscriptions(state_directory(settings.data_dir) / "subscriptions", events)
+    subscriptions = SubscriptionManager(registry, deliveries, remembered, events, clock)
+    watch = AppWatch(AppObserver(events, health, subscriptions))
     channels = ChannelTable(watch, defaults=ChannelDefaults(body_bytes=body_limit))
     connections = ExternalConnections()
     targets = ExternalTargets(connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls)
     rules = Rules(multi_app=single is None)
-    registry = ComponentRegistry(
-        Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
-    )
     loader = ComponentLoader(registry, events, configuration.components_denied if configuration else ())
     limits = CallLimits(settings.max_calls_per_app or sys.maxsize)
     metrics.read_calls_in_flight(lambda: {ref.app_id: count for ref, count in limits.in_flight.items()})
     pipeline = Pipeline(apps, rules, limits, events)
     state = StateBlock(registry, metrics)
+    publish = PublishBlock(registry, metrics, clock)
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
     invoke = InvokeBlock(channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None)
     metadata = MetadataBlock(
@@ -124,11 +139,17 @@ def assemble(
         version=dapr_shared.__version__,
         features=_features(configuration),
         http_endpoints=targets.names,
+        subscriptions=subscriptions.status,
     )
-    shutdown = ShutdownBlock(single_app=single is not None, stop=stop, stop_deliveries=events.deliveries_stopped)
+    shutdown = ShutdownBlock(single_app=single is not None, stop=stop, stop_deliveries=subscriptions.stop_deliveries)
     caller = Caller(single, (Evidence.SINGLE_APP,)) if single else None
     system = SystemApi(metadata, health, shutdown, public_caller=(lambda: caller) if caller else None)
-    routes = [*StateApi(state).routes(), *SecretsApi(secrets).routes(), *system.routes()]
+    routes = [
+        *StateApi(state).routes(),
+        *PubSubApi(publish).routes(),
+        *SecretsApi(secrets).routes(),
+        *system.routes(),
+    ]
     routes += absent_routes(frozenset(route.api for route in routes))
     tracing = Tracing(configuration.tracing.sampling_rate if configuration else DEFAULT_SAMPLING_RATE)
     access_log = AccessLog(_access_log_options(settings, configuration), logs.logger)
@@ -136,11 +157,13 @@ def assemble(
     http = HttpFrontDoor(routes, InvokeApi(invoke), pipeline, observed, body_limit=body_limit)
     methods = [
         *StateRpc(state).methods(),
+        *PubSubRpc(publish).methods(),
         *SecretsRpc(secrets).methods(),
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    grpc = GrpcFrontDoor(methods, ProxyRpc(invoke), pipeline, observed)
+    streams = {"SubscribeTopicEventsAlpha1": TopicStreamRpc(StreamingBlock(registry, deliveries)).subscribe}
+    grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
     return Parts(
         apps=apps,
@@ -153,6 +176,7 @@ def assemble(
         targets=targets,
         health=health,
         metadata=metadata,
+        subscriptions=subscriptions,
         http=http,
         grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),

@@ -6,6 +6,7 @@ Assembly. Reference resources §1 and §2, daprd-flags §5 (secret stores are op
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from dapr_shared.resources.model import Component
 
 _SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What resources ask for, with their values read."""
+
+    definitions: tuple[Definition, ...]
+    failure: ComponentStartError | None = None
+    """The first component whose values could not be read; none is opened then."""
 
 
 class ComponentLoader:
@@ -51,15 +61,26 @@ class ComponentLoader:
                 wanted.append(definition)
         await self._apply([*rest, *wanted], apps, only_secret_stores=True)
 
-    async def load(self, components: Sequence[Component], apps: Collection[AppRef]) -> None:
-        """Open exactly these components; the secret stores among them are open. Raises `ComponentStartError`."""
+    async def define(self, components: Sequence[Component]) -> Wanted:
+        """Read the values of these components; the secret stores among them are open and are taken as they are."""
         definitions = [d for d in self._registry.definitions if _is_secret_store(d.resource)]
+        failure = None
         for component in components:
             if not _is_secret_store(component):
-                definition = await self._definition(component)
+                try:
+                    definition = await self._definition(component)
+                except ComponentStartError as error:
+                    failure = failure or error
+                    continue
                 if definition is not None:
                     definitions.append(definition)
-        await self._apply(definitions, apps)
+        return Wanted(tuple(definitions), failure)
+
+    async def load(self, wanted: Wanted, apps: Collection[AppRef]) -> None:
+        """Open exactly these components. Raises `ComponentStartError`."""
+        if wanted.failure is not None:
+            raise wanted.failure
+        await self._apply(wanted.definitions, apps)
 
     def reader(self, namespace: str) -> ReadSecret:
         """Reads secrets for resources of a namespace, whatever the scopes of the store say: it is the instance's own."""

@@ -14,6 +14,7 @@ from dapr_shared.resources.model import Component, MetadataItem
 from dapr_shared.resources.origin import Origin
 
 STORE_NAME = "statestore"
+PUBSUB_NAME = "pubsub"
 
 
 def state_directory(given: str) -> Path:
@@ -29,26 +30,29 @@ def state_directory(given: str) -> Path:
         return Path(f"/tmp/dapr-shared-{os.getuid()}")  # noqa: S108 - last resort; the directory is made with mode 0700
 
 
-def embedded_resources(directory: Path, namespaces: frozenset[str]) -> Resources:
-    """The default components, one set a namespace."""
-    return Resources(
-        components=tuple(
-            Component(
-                name=STORE_NAME,
-                namespace=namespace,
-                type="state.sqlite",
-                version="v1",
-                metadata=(
-                    MetadataItem(name="connectionString", value=str(_file(directory, namespace))),
-                    MetadataItem(name="exclusive", value="true"),
-                    MetadataItem(name="cleanupInterval", value="1h"),
-                ),
-                origin=Origin("(built in)", 1, 0),
+def embedded_resources(directory: Path, namespaces: frozenset[str], blocks: frozenset[str]) -> Resources:
+    """The default components of these blocks (`state`, `pubsub`), one set a namespace."""
+    made: list[Component] = []
+    for namespace in sorted(namespaces):
+        for name, kind, file in ((STORE_NAME, "state.sqlite", "state"), (PUBSUB_NAME, "pubsub.sqlite", "pubsub")):
+            if kind.partition(".")[0] not in blocks:
+                continue
+            metadata = (
+                MetadataItem(name="connectionString", value=str(_file(directory, file, namespace))),
+                MetadataItem(name="exclusive", value="true"),
             )
-            for namespace in sorted(namespaces)
-        )
-    )
+            made.append(
+                Component(
+                    name=name,
+                    namespace=namespace,
+                    type=kind,
+                    version="v1",
+                    metadata=metadata,
+                    origin=Origin("(built in)", 1, 0),
+                )
+            )
+    return Resources(components=tuple(made))
 
 
-def _file(directory: Path, namespace: str) -> Path:
-    return directory / ("state.db" if namespace == "default" else f"state-{namespace}.db")
+def _file(directory: Path, name: str, namespace: str) -> Path:
+    return directory / (f"{name}.db" if namespace == "default" else f"{name}-{namespace}.db")

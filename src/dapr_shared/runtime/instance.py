@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dapr_shared.wire.http.messages import Request
 
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+UNLIMITED_GRACE = 24 * 3600.0
+"""Seconds that stand for no limit where a number is needed."""
 _BLOCK_CHECK = 0.1
 """Seconds between two looks at the app's health while shutdown is blocked."""
 
@@ -81,6 +83,7 @@ class Instance:
                     APP_PORT, f"app port {self._settings.app_port} does not accept connections yet", outbound=False
                 )
             await parts.start(stack)
+            stack.push_async_callback(parts.subscriptions.close, 0.0)
             stack.push_async_callback(parts.listeners.close_extra)
             stack.push_async_callback(parts.listeners.drain, 0)
             await self._reloader.start(resources)
@@ -103,6 +106,8 @@ class Instance:
     async def drain(self, grace: float | None) -> bool:
         """Stop accepting and let calls in flight finish; false if the grace (seconds, `None`: no limit) ended them."""
         started = perf_counter()
+        # Subscriptions first: what comes from a broker is not begun any more, and what is in flight may still call us.
+        await self.parts.subscriptions.close(grace if grace is not None else UNLIMITED_GRACE)
         await self.parts.listeners.drain(grace)
         return grace is None or perf_counter() - started < grace
 

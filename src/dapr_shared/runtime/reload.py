@@ -11,6 +11,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from dapr_shared.blocks.pubsub.routing import RuleError, compile_routes
 from dapr_shared.channel.table import ChannelTableError
 from dapr_shared.components.definition import ComponentStartError
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
@@ -23,10 +24,12 @@ from dapr_shared.runtime.ports import PortTakenError
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.diff import Plan
-    from dapr_shared.resources.model import Configuration
+    from dapr_shared.resources.model import Configuration, Subscription
     from dapr_shared.runtime.assembly import Parts
     from dapr_shared.runtime.sources import Sources
 
@@ -94,11 +97,15 @@ class Reloader:
     async def _apply(self, resources: Resources) -> None:
         self._incomplete = True
         parts = self._parts
-        conflicts = namespace_conflicts(resources.apps, resources.components)
-        if conflicts:
-            raise AppsError(conflicts)
+        wrong = _wrong_rules(resources.subscriptions)
+        if wrong:
+            raise AppsError(wrong)
         refs = [app.ref for app in resources.apps]
         await parts.loader.load_secret_stores(resources.components, refs)
+        wanted = await parts.loader.define(resources.components)
+        conflicts = namespace_conflicts(resources.apps, wanted.definitions, parts.registry.preview)
+        if conflicts:
+            raise AppsError(conflicts)
         resolved = await resolve_apps(
             resources.apps, resources.configurations, self._configuration, parts.loader.reader
         )
@@ -120,8 +127,19 @@ class Reloader:
         await self._close_listeners(resources)
         self._tell(plan, resolved)
         self._warn(resources)
-        await parts.loader.load(resources.components, refs)
+        try:
+            await parts.loader.load(wanted, refs)
+        finally:  # also where one component failed: what is open now is what subscriptions run on
+            await self._subscribe(plan, resources)
         self._incomplete = False
+
+    async def _subscribe(self, plan: Plan, resources: Resources) -> None:
+        """Bring the subscriptions in step with apps, channels, components and declared subscriptions."""
+        parts = self._parts
+        changed = frozenset(change.new.ref for change in plan.apps.changed)
+        channels = {app.ref: parts.channels.get(app.ref) for app in resources.apps}
+        await parts.subscriptions.set_apps(channels, resources.subscriptions, changed, LISTENER_GRACE)
+        parts.subscriptions.components_changed()
 
     async def _open_listeners(self, resources: Resources) -> _ListenerChange:
         """Open what new and changed apps listen on. Raises `PortTakenError`; then all listeners are as they were.
@@ -180,12 +198,21 @@ class Reloader:
     def _warn(self, resources: Resources) -> None:
         for other in resources.others:
             self._events.kind_without_effect(other.kind, str(other.origin))
-        for subscription in resources.subscriptions:
-            self._events.kind_without_effect("Subscription", str(subscription.origin))
         for resiliency in resources.resiliencies:
             self._events.kind_without_effect("Resiliency", str(resiliency.origin))
         for notice in resources.notices:
             self._events.resource_notice(str(notice))
+
+
+def _wrong_rules(subscriptions: Sequence[Subscription]) -> list[str]:
+    """One line for each rule that does not compile, naming file, subscription and rule."""
+    problems: list[str] = []
+    for subscription in subscriptions:
+        try:
+            compile_routes((rule.match, rule.path) for rule in subscription.rules)
+        except RuleError as error:
+            problems.append(f"{subscription.origin}: Subscription {subscription.name}: {error}")
+    return problems
 
 
 def _addresses(listeners: Listeners) -> set[int | str]:

@@ -54,10 +54,11 @@ class Sources:
                 allow_empty=True,
             )
             resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
-        has_state = any(component.type.casefold().startswith("state.") for component in resources.components)
-        if self._embedded and not has_state:
+        given = {component.type.casefold().partition(".")[0] for component in resources.components}
+        missing = frozenset({"state", "pubsub"}) - given
+        if self._embedded and missing:
             namespaces = frozenset(app.namespace for app in resources.apps) or frozenset({DEFAULT_NAMESPACE})
-            built_in = embedded_resources(state_directory(self._settings.data_dir), namespaces)
+            built_in = embedded_resources(state_directory(self._settings.data_dir), namespaces, missing)
             resources = combine([resources, built_in])
         return resources
 

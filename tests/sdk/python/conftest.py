@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 from tests.support.apps import EchoApp, GrpcEchoApp, echo_app, grpc_echo_app, until
 from tests.support.instance import Instance, app, component, free_ports, running, token_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass

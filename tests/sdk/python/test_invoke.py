@@ -176,8 +176,7 @@ def test_a_deadline_is_passed_on(world):
 def test_relaying_needs_a_target(world):
     """A call of an unknown service without `dapr-app-id` is refused with Dapr's message."""
     metadata = (("dapr-api-token", token_of("orders")),)
-    with grpc.insecure_channel(world.instance.grpc) as channel:
-        with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(f"/{SERVICE}/Say")(b"", metadata=metadata, timeout=10)
+    with grpc.insecure_channel(world.instance.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/Say")(b"", metadata=metadata, timeout=10)
     assert refused.value.code() is grpc.StatusCode.UNKNOWN
     assert "required metadata dapr-callee-app-id or dapr-app-id not found" in refused.value.details()

@@ -91,11 +91,11 @@ def test_shutdown_leaves_the_instance_running(sdk, world):
     assert sdk("stock").get_metadata().application_id == "stock"
 
 
-@pytest.mark.parametrize("method", ["publish_event", "get_configuration"])
+@pytest.mark.parametrize("method", ["invoke_binding", "get_configuration"])
 def test_what_is_not_there_yet_is_unimplemented(sdk, method):
     """APIs of Dapr that this version lacks answer UNIMPLEMENTED."""
     client = sdk("orders")
-    words = {"publish_event": ("pubsub", "topic", "data"), "get_configuration": ("store", ["key"])}[method]
+    words = {"invoke_binding": ("binding", "create"), "get_configuration": ("store", ["key"])}[method]
     with pytest.raises(grpc.RpcError) as refused:
         getattr(client, method)(*words)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

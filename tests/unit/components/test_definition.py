@@ -52,7 +52,7 @@ def test_runtime_metadata(component_type, names):
             "redisHost",
         ]
     }
-    found = define("c", values, type=component_type).runtime_metadata()
+    found = define("c", values, type=component_type).runtime_metadata(values)
     assert set(found) == names
     assert all(value.lower() == name for name, value in found.items())
 

@@ -201,6 +201,7 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
     ("subscription_failed", lambda e: e.subscription_failed(SHOP, "ps", "t", "gone"), "[warning] dapr.runtime.pubsub: subscription failed app_id=shop namespace=prod pubsub=ps topic=t problem=gone", 'subscription_problems_total{app_id="shop",problem="failed"} 1'),
     ("delivery_failed", lambda e: e.delivery_failed(SHOP, "ps", "t", "500"), "[warning] dapr.runtime.pubsub: delivery failed app_id=shop namespace=prod pubsub=ps topic=t problem=500", 'subscription_problems_total{app_id="shop",problem="delivery"} 1'),
     ("memory_failed", lambda e: e.memory_failed("f.json", "full"), "[error  ] dapr.runtime.pubsub: subscriptions not kept file=f.json problem=full", 'subscription_problems_total{problem="memory"} 1'),
+    ("message_dropped", lambda e: e.message_dropped(SHOP, "ps", "t", "expired"), "[warning] dapr.runtime.pubsub: message dropped app_id=shop namespace=prod pubsub=ps topic=t problem=expired", 'subscription_problems_total{app_id="shop",problem="dropped"} 1'),
 ]  # fmt: skip
 
 

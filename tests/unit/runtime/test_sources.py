@@ -237,13 +237,13 @@ async def test_the_built_in_file_belongs_to_one_instance(tmp_path):
         async with asyncio.timeout(20):
             assert await process.stdout.readline() == b"held\n"
         with pytest.raises(ComponentStartError, match=f"{process.pid}") as caught:
-            await loader.load(components, [AppRef("a")])
+            await loader.load(await loader.define(components), [AppRef("a")])
         assert STORE_NAME in str(caught.value)
         assert not registry.all_open()
     finally:
         process.stdin.close()
         await process.wait()
-    await loader.load(components, [AppRef("a")])
+    await loader.load(await loader.define(components), [AppRef("a")])
     assert registry.all_open()
     await registry.close()
 
@@ -252,7 +252,8 @@ async def test_the_built_in_directory_is_private(tmp_path):
     """The data directory is made when it is missing, for this user alone."""
     directory = tmp_path / "new" / "data"
     registry, loader = loader_of()
-    await loader.load(embedded_resources(directory, frozenset({"default"})).components, [AppRef("a")])
+    components = embedded_resources(directory, frozenset({"default"})).components
+    await loader.load(await loader.define(components), [AppRef("a")])
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     await registry.close()
 

@@ -92,8 +92,8 @@ def _events(http: h2.connection.H2Connection, data: bytes) -> list[h2.events.Eve
     """The events of these bytes; none of bytes with a GOAWAY and frames behind it, which are legal but not to h2."""
     try:
         return http.receive_data(data)
-    except h2.exceptions.ProtocolError:
-        if http.state_machine.state is not h2.connection.ConnectionState.CLOSED:
+    except h2.exceptions.ProtocolError as error:
+        if not str(error).endswith("in state ConnectionState.CLOSED"):
             raise
         return []
 

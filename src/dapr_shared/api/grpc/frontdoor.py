@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -23,13 +23,16 @@ from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.wire.grpc.interface import Call, GrpcError, Kind, Method
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from dapr_shared.api.grpc.invoke import ProxyRpc
     from dapr_shared.api.observed import Observed
     from dapr_shared.api.pipeline import Pipeline
     from dapr_shared.identity.caller import Caller
     from dapr_shared.wire.grpc.interface import BidiHandler, UnaryHandler
+
+if TYPE_CHECKING:
+    StreamHandler: TypeAlias = Callable[[GrpcCall, AsyncIterator[bytes]], AsyncGenerator[bytes]]
 
 SERVICE = "dapr.proto.runtime.v1.Dapr"
 _TOKEN = "dapr-api-token"  # noqa: S105 - the name of a metadata key
@@ -42,11 +45,13 @@ class GrpcFrontDoor:
     def __init__(
         self,
         methods: Iterable[UnaryMethod],
+        streams: Mapping[str, StreamHandler],
         proxy: ProxyRpc,
         pipeline: Pipeline,
         observed: Observed,
     ) -> None:
         self._implemented = {method.name: method for method in methods}
+        self._streams = streams
         self._proxy = proxy
         self._pipeline = pipeline
         self._metrics = observed.metrics
@@ -61,22 +66,29 @@ class GrpcFrontDoor:
             method = self._implemented.get(row.name)
             if method is not None:
                 rows.append(Method(row.path, Kind.UNARY, self._unary(row.path, method)))
+            elif row.name in self._streams:
+                rows.append(Method(row.path, Kind.BIDI, self._stream(row.name, self._streams[row.name])))
             else:
                 rows.append(Method(row.path, Kind.BIDI, self._unimplemented(row.name)))
         return rows
 
     def unknown(self) -> BidiHandler:
-        """The handler of methods that are not Dapr's."""
+        """Make the handler of methods that are not Dapr's: they are relayed to an app."""
+        # Neither reflection nor calls for an app are on the Configuration's API lists (behaviours §6).
+        return self._relayed(_PROXY, "", self._proxy.relay)
 
+    def _stream(self, name: str, handler: StreamHandler) -> BidiHandler:
+        return self._relayed(f"/{SERVICE}/{name}", "subscribe", handler)
+
+    def _relayed(self, path: str, api: str, stream: StreamHandler) -> BidiHandler:
         async def handler(call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             started = perf_counter()
             caller: Caller | None = None
             code = GrpcCode.OK
             try:
-                # Neither reflection nor calls for an app are on the Configuration's API lists (behaviours §6).
-                caller, trace = self._admit(call, call.method, "", "")
+                caller, trace = self._admit(call, call.method, api, "v1alpha1")
                 try:
-                    async with aclosing(self._proxy.relay(GrpcCall(call, caller, trace), messages)) as answers:
+                    async with aclosing(stream(GrpcCall(call, caller, trace), messages)) as answers:
                         async for message in answers:
                             yield message
                 finally:
@@ -90,8 +102,11 @@ class GrpcFrontDoor:
             except DaprError as error:
                 code = error.row.grpc
                 raise grpc_error(error) from error
+            except DecodeError as error:
+                code = GrpcCode.INVALID_ARGUMENT
+                raise GrpcError(code, f"a message of the stream is none of {call.method}") from error
             finally:
-                self._finish(call, _PROXY, caller, code, started, 0, 0)
+                self._finish(call, path, caller, code, started, 0, 0)
 
         return handler
 

@@ -63,20 +63,23 @@ class StateRpc:
         return response
 
     async def save(self, call: GrpcCall, request: runtime_pb.SaveStateRequest) -> wellknown_pb.Empty:
+        self._block.check_count(request.store_name, len(request.states))
         await self._block.save(call.caller, request.store_name, [_save_item(item) for item in request.states])
         return wellknown_pb.Empty()
 
     async def delete(self, call: GrpcCall, request: runtime_pb.DeleteStateRequest) -> wellknown_pb.Empty:
         item = _delete_item(request.key, _etag(request), request.options, request.metadata)
-        await self._block.delete(call.caller, request.store_name, [item])
+        await self._block.delete(call.caller, request.store_name, item)
         return wellknown_pb.Empty()
 
     async def bulk_delete(self, call: GrpcCall, request: runtime_pb.DeleteBulkStateRequest) -> wellknown_pb.Empty:
+        self._block.check_count(request.store_name, len(request.states))
         items = [_delete_item(item.key, _etag(item), item.options, item.metadata) for item in request.states]
-        await self._block.delete(call.caller, request.store_name, items)
+        await self._block.bulk_delete(call.caller, request.store_name, items)
         return wellknown_pb.Empty()
 
     async def transact(self, call: GrpcCall, request: runtime_pb.ExecuteStateTransactionRequest) -> wellknown_pb.Empty:
+        self._block.check_count(request.storeName, len(request.operations))
         operations = [TransactionItem(o.operationType, _save_item(o.request)) for o in request.operations]
         await self._block.transact(call.caller, request.storeName, operations, dict(request.metadata))
         return wellknown_pb.Empty()
@@ -101,6 +104,7 @@ def _save_item(item: common_pb.StateItem) -> SaveItem:
         item.key,
         item.value,
         is_json=metadata.get("contentType", "") == _JSON_CONTENT_TYPE,
+        parsed=False,
         etag=_etag(item),
         concurrency=_CONCURRENCY.get(item.options.concurrency, ""),
         consistency=_CONSISTENCY.get(item.options.consistency, ""),

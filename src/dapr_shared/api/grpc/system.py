@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dapr_shared.blocks.metadata import MetadataBlock
     from dapr_shared.blocks.shutdown import ShutdownBlock
 
+_TYPES = {"DECLARATIVE": 1, "PROGRAMMATIC": 2, "STREAMING": 3}
+"""PubsubSubscriptionType"""
 _DISABLED = 1
 """ActorRuntime.ActorRuntimeStatus.DISABLED"""
 
@@ -33,7 +35,7 @@ class SystemRpc:
         ]
 
     async def get(self, call: GrpcCall, request: runtime_pb.GetMetadataRequest) -> runtime_pb.GetMetadataResponse:  # noqa: ARG002 - the request is empty
-        metadata = self._metadata.get(call.caller)
+        metadata = await self._metadata.get(call.caller)
         response = runtime_pb.GetMetadataResponse(
             id=metadata.id,
             runtime_version=metadata.runtime_version,
@@ -47,6 +49,16 @@ class SystemRpc:
                 version=component.version,
                 capabilities=list(component.capabilities),
             )
+        for status in metadata.subscriptions:
+            row = response.subscriptions.add(
+                pubsub_name=status.pubsub,
+                topic=status.topic,
+                metadata=dict(status.metadata),
+                dead_letter_topic=status.dead_letter_topic,
+                type=_TYPES.get(status.kind, 0),
+            )
+            for match, path in status.rules:
+                row.rules.rules.add(match=match, path=path)
         for name in metadata.http_endpoints:
             response.http_endpoints.add(name=name)
         for name in metadata.resiliencies:

@@ -17,7 +17,7 @@ from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError, Headers, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dapr_shared.identity.caller import Caller
 
@@ -87,15 +87,23 @@ class HttpCall:
         except BodyError as error:
             raise errors.BODY_READ(detail=error) from error
 
-    async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """The body as typed data. Raises `MALFORMED_REQUEST`, also for a body over the limit, as Dapr does."""
+    async def json(self, decoder: msgspec.json.Decoder[T], mend: Callable[[bytes], bytes] | None = None) -> T:
+        """The body as typed data. Raises `MALFORMED_REQUEST`, also for a body over the limit, as Dapr does.
+
+        `mend`: what the decoder refuses is decoded once more as this makes it.
+        """
         try:
             data = await self.body()
         except errors.DaprError as error:
             raise errors.MALFORMED_REQUEST(detail=error.message) from error
         try:
             data.decode()  # msgspec does not look into the strings of values that pass through
-            return decoder.decode(data)
+            try:
+                return decoder.decode(data)
+            except msgspec.ValidationError:  # it is JSON, of another form
+                if mend is None:
+                    raise
+                return decoder.decode(mend(data))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last: nested too deep
             raise errors.MALFORMED_REQUEST(detail=error) from error
 

@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import orjson
 
 from dapr_shared.api.errors import JSON
 from dapr_shared.api.http.call import HttpCall, json_bytes, metadata_headers, no_content
+from dapr_shared.api.http.json_names import fold_names
 from dapr_shared.api.http.routes import Route
-from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem
+from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem, is_json_text
+from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dapr_shared.blocks.state import BulkItem, StateBlock
+    from dapr_shared.contracts.state import StateValue
 
+T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")
 
 
-class _Options(msgspec.Struct):
+class _Form(msgspec.Struct, forbid_unknown_fields=True):
+    """An unknown name may be a known one in other letters: it sends the body through `fold_names`."""
+
+
+class _Options(_Form):
     concurrency: str = ""
     consistency: str = ""
 
 
-class _Item(msgspec.Struct):
+class _Item(_Form):
     key: str = ""
     value: msgspec.Raw = _NULL
     etag: str | None = None
     metadata: dict[str, str] | None = None
     options: _Options | None = None
+    content_type: msgspec.Raw = msgspec.field(default=_NULL, name="contentType")
+    """Allowed and without effect: a value over HTTP is JSON."""
 
 
-class _BulkGet(msgspec.Struct):
+class _BulkGet(_Form):
     keys: list[str] = []
     parallelism: int = 0
     metadata: dict[str, str] | None = None
 
 
-class _Operation(msgspec.Struct):
+class _Operation(_Form):
     operation: str = ""
     request: _Item = msgspec.field(default_factory=_Item)
 
 
-class _Transaction(msgspec.Struct):
+class _Transaction(_Form):
     operations: list[_Operation] = []
     metadata: dict[str, str] | None = None
 
@@ -53,6 +64,9 @@ class _Transaction(msgspec.Struct):
 _ITEMS = msgspec.json.Decoder(list[_Item] | None)
 _BULK_GET = msgspec.json.Decoder(_BulkGet)
 _TRANSACTION = msgspec.json.Decoder(_Transaction)
+_ITEMS_SHAPE = msgspec.inspect.type_info(list[_Item])
+_BULK_GET_SHAPE = msgspec.inspect.type_info(_BulkGet)
+_TRANSACTION_SHAPE = msgspec.inspect.type_info(_Transaction)
 
 
 class StateApi:
@@ -86,7 +100,10 @@ class StateApi:
 
     async def save(self, call: HttpCall) -> Response:
         (store,) = call.params
-        items: list[_Item] = await call.json(_ITEMS) or []
+        items: list[_Item] = await self._read(call, _ITEMS, _ITEMS_SHAPE) or []
+        self._block.check_count(store, len(items))
+        if not all(item.key for item in items):
+            raise errors.STATE_KEY_EMPTY()  # Dapr's HTTP API calls this a body of the wrong form, its gRPC API does not
         overrides = call.metadata()
         await self._block.save(call.proved, store, [_save_item(item, overrides) for item in items])
         return no_content()
@@ -101,19 +118,20 @@ class StateApi:
             consistency=call.query("consistency"),
             metadata=call.metadata(),
         )
-        await self._block.delete(call.proved, store, [item])
+        await self._block.delete(call.proved, store, item)
         return no_content()
 
     async def bulk_get(self, call: HttpCall) -> Response:
         (store,) = call.params
-        request = await call.json(_BULK_GET)
+        request = await self._read(call, _BULK_GET, _BULK_GET_SHAPE)
         metadata = {**(request.metadata or {}), **call.metadata()}
         items = await self._block.bulk_get(call.proved, store, request.keys, request.parallelism, metadata)
         return json_bytes(orjson.dumps([_bulk_item(item) for item in items]))
 
     async def transact(self, call: HttpCall) -> Response:
         (store,) = call.params
-        request = await call.json(_TRANSACTION)
+        request = await self._read(call, _TRANSACTION, _TRANSACTION_SHAPE)
+        self._block.check_count(store, len(request.operations))
         overrides = call.metadata()
         operations = [TransactionItem(o.operation, _save_item(o.request, overrides)) for o in request.operations]
         await self._block.transact(call.proved, store, operations, request.metadata or {})
@@ -126,7 +144,7 @@ class StateApi:
             return no_content()
         body: dict[str, object] = {
             "results": [
-                {"key": key, "data": _json_or_text(value.data)} | ({"etag": value.etag} if value.etag else {})
+                {"key": key, "data": _json_or_text(value)} | ({"etag": value.etag} if value.etag else {})
                 for key, value in result.items
             ]
         }
@@ -135,6 +153,13 @@ class StateApi:
         if result.metadata:
             body["metadata"] = dict(result.metadata)
         return json_bytes(orjson.dumps(body))
+
+    async def _read(self, call: HttpCall, decoder: msgspec.json.Decoder[T], shape: msgspec.inspect.Type) -> T:
+        """The body, once the store is known to be there: daprd tells of the store first."""
+        (store,) = call.params
+        self._block.check_store(call.proved, store)
+        check_count = partial(self._block.check_count, store)
+        return await call.json(decoder, partial(fold_names, shape=shape, check_count=check_count))
 
 
 def _save_item(item: _Item, overrides: dict[str, str]) -> SaveItem:
@@ -156,7 +181,7 @@ def _bulk_item(item: BulkItem) -> dict[str, object]:
         answer["error"] = item.error
     if item.value is not None:
         if item.value.data:
-            answer["data"] = _json_or_text(item.value.data)
+            answer["data"] = _json_or_text(item.value)
         if item.value.etag:
             answer["etag"] = item.value.etag
         if item.value.metadata:
@@ -164,11 +189,8 @@ def _bulk_item(item: BulkItem) -> dict[str, object]:
     return answer
 
 
-def _json_or_text(data: bytes) -> object:
+def _json_or_text(value: StateValue) -> object:
     """Stored JSON as it is; bytes that are not JSON (saved over gRPC) as a base64 text, which stays valid JSON."""
-    try:
-        data.decode()
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return msgspec.to_builtins(data)
-    return orjson.Fragment(data)
+    if value.is_json or is_json_text(value.data):
+        return orjson.Fragment(value.data)
+    return msgspec.to_builtins(value.data)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.blocks.health import HealthBlock
     from dapr_shared.blocks.metadata import Metadata, MetadataBlock
+    from dapr_shared.blocks.pubsub.manager import SubscriptionStatus
     from dapr_shared.blocks.shutdown import ShutdownBlock
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.identity.caller import Caller
@@ -61,7 +62,7 @@ class SystemApi:
         return no_content()
 
     async def get(self, call: HttpCall) -> Response:
-        return json_response(metadata_json(self._metadata.get(self._caller(call))))
+        return json_response(metadata_json(await self._metadata.get(self._caller(call))))
 
     async def put(self, call: HttpCall) -> Response:
         (key,) = call.params
@@ -95,12 +96,35 @@ def metadata_json(metadata: Metadata) -> dict[str, Any]:
             for c in metadata.components
         ]
     answer["extended"] = dict(metadata.extended)
+    if metadata.subscriptions:
+        answer["subscriptions"] = [_subscription(status) for status in metadata.subscriptions]
     if metadata.http_endpoints:
         answer["httpEndpoints"] = [{"name": name} for name in metadata.http_endpoints]
     answer["appConnectionProperties"] = _connection(metadata.app) if metadata.app else {}
     answer["actorRuntime"] = {"runtimeStatus": "DISABLED", "hostReady": False}
     if metadata.resiliencies:
         answer["resiliencies"] = [{"name": name} for name in metadata.resiliencies]
+    return answer
+
+
+def _subscription(status: SubscriptionStatus) -> dict[str, Any]:
+    """Dapr's keys, and ours of an app that comes and goes: `state`, `reason`, `since`, `pending`."""
+    answer: dict[str, Any] = {"pubsubname": status.pubsub, "topic": status.topic}
+    if status.metadata:
+        answer["metadata"] = dict(status.metadata)
+    if status.rules:
+        answer["rules"] = [
+            ({"match": match} if match else {}) | ({"path": path} if path else {}) for match, path in status.rules
+        ]
+    answer["deadLetterTopic"] = status.dead_letter_topic
+    answer["type"] = status.kind
+    answer["state"] = status.state
+    if status.reason:
+        answer["reason"] = status.reason
+    if status.since is not None:
+        answer["since"] = status.since.isoformat(timespec="milliseconds")
+    if status.pending is not None:
+        answer["pending"] = status.pending
     return answer
 
 

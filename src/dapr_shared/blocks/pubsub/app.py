@@ -13,6 +13,7 @@ from datetime import datetime  # noqa: TC003 - part of a public data class
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dapr_shared.blocks.pubsub.subscriptions import MergedSubscriptions, TopicSubscription, merge
+from dapr_shared.blocks.pubsub.topics import topic_at_broker
 from dapr_shared.channel.callbacks import AskedSubscription, SubscriptionListError, list_subscriptions
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.invocation import ChannelError
@@ -260,7 +261,7 @@ class AppSubscriptions:
             return True
         limit = self.channel.properties.max_concurrency if self.channel is not None else 0
         request = SubscribeRequest(
-            wanted.topic,
+            topic_at_broker(component, self.ref, wanted.topic),
             component.runtime_metadata.get("consumerid") or self.ref.app_id,
             wanted.metadata,
             max(limit or DEFAULT_IN_FLIGHT, wanted.bulk.max_messages if wanted.bulk else 1),

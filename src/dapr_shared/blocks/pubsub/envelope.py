@@ -175,13 +175,15 @@ def payload_of_json(value: bytes, content_type: str) -> bytes:
         return value
     binary = content_types.is_binary(content_type)
     if not binary and not content_types.is_text(content_type):
-        raise EventError("contentType is none that an event can have here: JSON, CloudEvents, text, XML, octet-stream")
+        raise EventError(
+            "mismatch between contentType and event: contentType is not one of JSON, CloudEvents, text, XML, octet-stream"
+        )
     try:
         text = _TEXT.decode(value)
         return base64.b64decode(text, validate=True) if binary else text.encode()
     except (msgspec.MsgspecError, ValueError) as error:
         wanted = "base64 text" if binary else "a text"
-        raise EventError(f"contentType and event do not match: {content_type} needs {wanted}") from error
+        raise EventError(f"mismatch between contentType and event: {content_type} needs {wanted}") from error
 
 
 def is_raw_payload(metadata: Mapping[str, str]) -> bool:

@@ -111,6 +111,7 @@ class SubscriptionManager:
         subscriptions = self._apps.get(ref)
         if subscriptions is not None:
             subscriptions.stop_deliveries("stopped by the shutdown API")
+        self._events.deliveries_stopped(ref)
 
     async def close(self, grace: float) -> None:
         """End every subscription; what is in flight may take `grace` seconds, then it goes back to the broker."""

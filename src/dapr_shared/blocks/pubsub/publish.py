@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dapr_shared.core.clock import Clock
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.wire.http.messages import Headers
 
 PUBLISHED_AT_ONCE = 1000
 """Entries of one bulk publish that a broker is given in one call; what comes after waits for them."""
@@ -45,6 +46,17 @@ class Trace(NamedTuple):
 
     parent: str = ""
     state: str = ""
+
+    @classmethod
+    def carried(cls, headers: Headers) -> Trace:
+        """The context in the headers that carry it on."""
+        parent = state = ""
+        for name, value in headers:
+            if name == b"traceparent":
+                parent = value.decode("latin-1")
+            elif name == b"tracestate":
+                state = value.decode("latin-1")
+        return cls(parent, state)
 
     def child(self) -> Trace:
         """The same trace with a span of its own: each message of a bulk publish has one."""
@@ -158,9 +170,7 @@ class PublishBlock:
                 await asyncio.sleep(0)
         return await self._publish_all(target, made, given)
 
-    def _bulk_entry(
-        self, target: _Target, entry: PublishEntry, metadata: Mapping[str, str], trace: Trace
-    ) -> BulkEntry:
+    def _bulk_entry(self, target: _Target, entry: PublishEntry, metadata: Mapping[str, str], trace: Trace) -> BulkEntry:
         data = entry.data
         if entry.is_json:
             try:
@@ -173,9 +183,7 @@ class PublishBlock:
         overrides: Mapping[str, str] = {} if entry.metadata is None else merged
         app_id, pubsub = target.caller.app_id, target.component.name
         span = trace.child()
-        draft = EventDraft(
-            app_id, pubsub, target.topic, data, entry.content_type, overrides, span.parent, span.state
-        )
+        draft = EventDraft(app_id, pubsub, target.topic, data, entry.content_type, overrides, span.parent, span.state)
         return BulkEntry(entry.entry_id, self._event(target, draft, merged), content_types.CLOUD_EVENT, merged)
 
     async def _publish_all(
@@ -226,8 +234,13 @@ class PublishBlock:
             raise _failed(target, errors.PUBSUB_CLOUD_EVENT, error) from error
 
 
-def publish_failed(pubsub: str, topic: str, cause: BackendError) -> DaprError:
-    """The answer when the broker did not take a message."""
+def entries_unreadable(caller: Caller, pubsub: str, topic: str, cause: Exception) -> DaprError:
+    """The answer to a bulk publish whose body is none."""
+    return _refused(errors.PUBSUB_BODY, pubsub, {"appID": caller.app_id}, topic=topic, detail=cause)
+
+
+def publish_failed(pubsub: str, topic: str, cause: Exception) -> DaprError:
+    """The answer when a message was not taken: by the broker, or because its body could not be read."""
     info = {"topic": topic, "error": str(cause)}
     return _refused(errors.PUBSUB_PUBLISH, pubsub, info, topic=topic, detail=cause)
 
@@ -237,6 +250,6 @@ def _failed(target: _Target, row: ErrorRow, cause: object) -> DaprError:
     return _refused(row, target.component.name, info, topic=target.topic, detail=cause)
 
 
-def _refused(row: ErrorRow, pubsub: str, info: Mapping[str, str], **fields: object) -> DaprError:
+def _refused(row: ErrorRow, pubsub: str, info: Mapping[str, str], **fields: Any) -> DaprError:
     message = row.message.format(pubsub=pubsub, **fields)
     return row(pubsub=pubsub, info=info, resource=Resource("pubsub", pubsub, description=message), **fields)

@@ -3,7 +3,7 @@
 Last step of the request road. Nothing survives the process. Operations of one transaction see each other's effects, in
 order; daprd compares all etags with the state before the transaction instead, which differs only where a transaction
 names one key twice. daprd also refuses a first-write delete without an etag of a key that exists; here, as in the SQL
-stores, such a delete succeeds.
+stores, such a delete succeeds. Its size is bounded, which daprd's is not.
 """
 # ruff: noqa: D102 - the contract says what its methods promise
 
@@ -14,10 +14,10 @@ import re
 from collections import OrderedDict
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeVar
 
 from dapr_shared.contracts.component import BackendError
-from dapr_shared.contracts.settings import Settings
+from dapr_shared.contracts.settings import Kind, Setting, Settings
 from dapr_shared.contracts.state import (
     Concurrency,
     DeleteRequest,
@@ -33,7 +33,7 @@ from dapr_shared.contracts.state import (
 from dapr_shared.core.ids import random_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired values."""
@@ -41,8 +41,30 @@ SWEEP_LIMIT = 5_000
 """Values that one look examines at most; the next one goes on from there."""
 
 
+SWEEP_WHEN_FULL = 100
+"""Values that a write into a full store examines in search of room."""
+TURN = 1_000
+"""Items of a bulk call after which other calls have a turn."""
+ITEM_BYTES = 768
+"""What an item takes beside its key and value, about: objects, etag, a place in the dictionary."""
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
 class MemoryStateSettings(Settings, frozen=True, kw_only=True):
-    """`state.in-memory` has no settings."""
+    """The settings of `state.in-memory`; daprd's has none."""
+
+    max_bytes: Annotated[
+        int,
+        Setting(
+            f"Most bytes of keys and values, {ITEM_BYTES} more for each; a write that needs more fails.",
+            Kind.BYTES,
+            unit="bytes",
+            minimum=1,
+            example="1Gi",
+        ),
+    ] = 256 * 1024 * 1024
 
 
 class _Item(NamedTuple):
@@ -50,6 +72,8 @@ class _Item(NamedTuple):
     expires: datetime | None
     order: int
     """Grows with each write: the order in which keys are listed."""
+    size: int
+    """Bytes that it counts for."""
 
 
 class MemoryStateStore(StateStore[MemoryStateSettings]):
@@ -69,9 +93,15 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
     _items: dict[str, _Item] | None = None
     """`None` before the start and after the end."""
     _writes = 0
+    _size = 0
+    """Sum of the sizes of all items, the expired ones too until they are removed."""
+
+    def data_location(self) -> str | None:
+        return None
 
     async def start(self, stack: AsyncExitStack) -> None:
         self._items = {}
+        self._size = 0
         self._expiring: OrderedDict[str, None] = OrderedDict()
         stack.callback(self._forget)
         sweeper = asyncio.create_task(self._sweep_forever(), name=f"{self.context.name}: sweep expired state")
@@ -85,13 +115,24 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
         self, requests: Sequence[GetRequest], parallelism: int = 0
     ) -> list[StateValue | BackendError | None]:
         del parallelism  # nothing here waits
-        return [await self.get(request) for request in requests]
+
+        def get(request: GetRequest) -> StateValue | None:
+            item = self._live(self._open(), request.key)
+            return None if item is None else item.value
+
+        return await _in_turns(get, requests)
 
     async def set(self, request: SetRequest) -> None:
         self._set(self._open(), request)
 
+    async def bulk_set(self, requests: Sequence[SetRequest]) -> None:
+        await _try_all(lambda request: self._set(self._open(), request), requests)
+
     async def delete(self, request: DeleteRequest) -> None:
         self._delete(self._open(), request)
+
+    async def bulk_delete(self, requests: Sequence[DeleteRequest]) -> None:
+        await _try_all(lambda request: self._delete(self._open(), request), requests)
 
     async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:
         del metadata
@@ -132,11 +173,11 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
         more = len(page) < len(found)
         return KeysPage(tuple(key for _, key in page), str(page[-1][0]) if more and page else None)
 
-    def sweep(self) -> int:
-        """Remove expired values, with bounded work. Returns how many were removed."""
+    def sweep(self, limit: int | None = None) -> int:
+        """Remove expired values, looking at `limit` (by default `SWEEP_LIMIT`) of them. Returns how many were removed."""
         items, expiring = self._open(), self._expiring
         removed = 0
-        for _ in range(min(SWEEP_LIMIT, len(expiring))):
+        for _ in range(min(SWEEP_LIMIT if limit is None else limit, len(expiring))):
             key = next(iter(expiring))
             if self._live(items, key) is None:
                 removed += 1
@@ -162,6 +203,7 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
             self._check(items, key, request.etag)
         elif request.concurrency is Concurrency.FIRST_WRITE and self._live(items, key) is not None:
             raise EtagMismatchError("the key exists and the first write wins")
+        size = self._room_for(items, key, request.value)
         expires = None
         metadata: Mapping[str, str] = {}
         if request.ttl is not None and request.ttl > 0:
@@ -171,7 +213,26 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
         else:
             self._expiring.pop(key, None)
         self._writes += 1
-        items[key] = _Item(StateValue(request.value, random_id(), metadata), expires, self._writes)
+        value = StateValue(request.value, random_id(), metadata, is_json=request.is_json)
+        self._put(items, key, _Item(value, expires, self._writes, size))
+
+    def _room_for(self, items: dict[str, _Item], key: str, value: bytes) -> int:
+        """The size of this item, for which there is room. Raises `BackendError`."""
+        size = ITEM_BYTES + len(value) + (len(key) if key.isascii() else len(key.encode()))
+        limit = self.settings.max_bytes
+        old = items.get(key)
+        grows_by = size if old is None else size - old.size
+        if grows_by > 0 and self._size + grows_by > limit:
+            self.sweep(SWEEP_WHEN_FULL)
+            old = items.get(key)
+            if self._size + size - (0 if old is None else old.size) > limit:
+                raise BackendError(f"the store is full: maxBytes is {limit}, and the item needs {size}")
+        return size
+
+    def _put(self, items: dict[str, _Item], key: str, item: _Item) -> None:
+        old = items.get(key)
+        self._size += item.size if old is None else item.size - old.size
+        items[key] = item
 
     def _delete(self, items: dict[str, _Item], request: DeleteRequest) -> None:
         if request.etag:
@@ -186,14 +247,16 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
             raise EtagMismatchError("the stored value has another etag")
 
     def _remove(self, items: dict[str, _Item], key: str) -> None:
-        items.pop(key, None)
+        item = items.pop(key, None)
+        if item is not None:
+            self._size -= item.size
         self._expiring.pop(key, None)
 
     def _restore(self, items: dict[str, _Item], key: str, item: _Item | None) -> None:
         if item is None:
             self._remove(items, key)
             return
-        items[key] = item
+        self._put(items, key, item)
         if item.expires is None:
             self._expiring.pop(key, None)
         else:
@@ -206,6 +269,25 @@ class MemoryStateStore(StateStore[MemoryStateSettings]):
 
     def _forget(self) -> None:
         self._items = None
+
+
+async def _in_turns(call: Callable[[Q], R], requests: Sequence[Q]) -> list[R | BackendError]:
+    """Call for each request, giving other calls a turn now and then; an error of one is its answer."""
+    answers: list[R | BackendError] = []
+    for number, request in enumerate(requests, 1):
+        try:
+            answers.append(call(request))
+        except BackendError as error:
+            answers.append(error)
+        if number % TURN == 0:
+            await asyncio.sleep(0)
+    return answers
+
+
+async def _try_all(call: Callable[[Q], None], requests: Sequence[Q]) -> None:
+    for answer in await _in_turns(call, requests):
+        if answer is not None:
+            raise answer
 
 
 async def _end(task: asyncio.Task[None]) -> None:

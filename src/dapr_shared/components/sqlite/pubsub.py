@@ -17,7 +17,7 @@ neither SQLite's locks nor the wake-up of other processes work there.
 - `ttlInSeconds` of a message: it is not delivered after that, and is removed.
 - Messages are kept for `retention` after they were published, done or not: so long an app may be away. Past `maxSize`
   what all groups of a topic have done is removed, oldest first (never of a topic without a group); where that is not
-  enough, publishing is refused.
+  enough, publishing is refused. A group whose app never comes back holds its messages until they are too old.
 
 Waiting times go by the machine's clock that is never set; the time of day counts for `retention` and `ttlInSeconds`
 alone, and nothing is removed by its age for some minutes after the time of day was set. A damaged file, a file of
@@ -158,6 +158,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
     async def subscribe(self, request: SubscribeRequest, handler: Handler) -> Subscription:
         shared = self._open()
         key = (request.topic, request.group)
+        _check_text(*key)
         ordered = _flag(request.metadata, "ordered")
         while (known := self._groups.get(key)) is None or known.closing is not None:
             if known is not None and known.closing is not None:
@@ -191,6 +192,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
 
     def _message(self, topic: str, data: bytes, content_type: str, metadata: Mapping[str, str]) -> NewMessage:
         """The row of a message. Raises `BackendError` for what is no text."""
+        _check_text(topic, content_type)
         now = self._now()
         if not metadata:
             return NewMessage(topic, now, None, None, content_type, None, data)
@@ -253,7 +255,7 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
     def _beat(self) -> None:
         """Let others see that this process lives, if it is time. Raises `BackendError`."""
         now = asyncio.get_running_loop().time()
-        if now - self._last_beat < self.settings.visibility_timeout / 3:
+        if now - self._last_beat < self.settings.visibility_timeout / 4:
             return
         shared = self._open()
         self._last_beat = now
@@ -328,6 +330,16 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+def _check_text(*texts: str) -> None:
+    """Raise `BackendError` for half a surrogate pair, which no file can hold as text."""
+    for text in texts:
+        try:
+            if not text.isascii():
+                text.encode()
+        except UnicodeEncodeError as error:
+            raise BackendError("the topic, group or content type is not valid Unicode") from error
 
 
 def _value(metadata: Mapping[str, str], name: str) -> str:

@@ -5,9 +5,12 @@ have room for, and keeps no payload beyond that. What became of messages is writ
 call after another: while one is being committed, the next is gathered.
 """
 
+# ruff: noqa: D102 - the contract and `ConsumerGroup` say what their methods promise
+
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -198,7 +201,10 @@ class SqliteGroup(ConsumerGroup):
         self._fetch()
 
     def _entry(self, taken: Taken) -> Entry:
-        metadata: Mapping[str, str] = {} if taken.metadata is None else msgspec.json.decode(taken.metadata)
+        metadata: Mapping[str, str] = {}
+        if taken.metadata is not None:
+            with suppress(msgspec.DecodeError):  # never written by us; the message counts more
+                metadata = msgspec.json.decode(taken.metadata, type=dict[str, str])
         message = Message(
             self.topic, taken.data, taken.content_type, metadata, str(taken.id), deliveries=taken.failures + 1
         )

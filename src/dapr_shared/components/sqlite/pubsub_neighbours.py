@@ -96,7 +96,7 @@ class Neighbours:
     def look(self) -> None:
         """See who is there."""
         with suppress(OSError):
-            names = {name.removesuffix(".lock") for name in os.listdir(self._directory) if name.endswith(".lock")}
+            names = {path.stem for path in self._directory.iterdir() if path.suffix == ".lock"}
             self._others = names - {self.name}
 
     def lives(self, name: str) -> bool:
@@ -123,7 +123,7 @@ class Neighbours:
         self._unsent.pop(name, None)
         for ending in ("sock", "lock"):
             with suppress(OSError):
-                os.unlink(self._directory / f"{name}.{ending}")
+                (self._directory / f"{name}.{ending}").unlink()
 
     def strangers(self, known: Collection[str]) -> list[str]:
         """The others whose names are not among these."""
@@ -144,7 +144,7 @@ class Neighbours:
             self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            opened.setblocking(False)
+            opened.settimeout(0)
             opened.bind(self._address(self.name))
             asyncio.get_running_loop().add_reader(opened.fileno(), self._hear, opened)
         except BaseException:
@@ -205,10 +205,10 @@ def _locked_file(path: Path) -> int:
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(new, path.with_suffix(".lock"))
+        new.rename(path.with_suffix(".lock"))
     except BaseException:
         os.close(descriptor)
         with suppress(OSError):
-            os.unlink(new)
+            new.unlink()
         raise
     return descriptor

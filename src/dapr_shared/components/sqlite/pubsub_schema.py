@@ -57,7 +57,7 @@ CREATE INDEX deliveries_by_key ON deliveries (grp, key, message) WHERE key IS NO
 CREATE TABLE owners (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, beat INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE totals (id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL) STRICT;
 INSERT INTO totals VALUES (1, 0);
-"""
+"""  # noqa: S608 - a constant is put in
 """From an empty file to version 1."""
 
 _STEPS = (_FIRST,)

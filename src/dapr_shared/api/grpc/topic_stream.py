@@ -1,0 +1,81 @@
+"""Streaming subscriptions over gRPC: `SubscribeTopicEventsAlpha1`. Facts: reference grpc-api §1.4, §2.
+
+First step of the request road for the call, last of the delivery road for its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dapr_shared._proto import runtime_pb
+from dapr_shared.blocks.pubsub.delivery import topic_event
+from dapr_shared.blocks.pubsub.streaming import STOP_GRACE
+from dapr_shared.channel.callbacks import reply_of_status
+from dapr_shared.core import errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from dapr_shared.api.grpc.call import GrpcCall
+    from dapr_shared.blocks.pubsub.streaming import StreamingBlock, TopicStream
+
+_ROUTE = "/"
+"""The route of every streamed event, as daprd sends it."""
+
+
+class TopicStreamRpc:
+    """Turns the messages of the call into a stream of the block, and back."""
+
+    def __init__(self, block: StreamingBlock) -> None:
+        self._block = block
+
+    async def subscribe(self, call: GrpcCall, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """Receive events until the client ends the call. Raises the errors of opening, `BAD_REQUEST` for a wrong message."""
+        initial = await self._initial(messages)
+        stream, subscription = await self._block.open(
+            call.caller,
+            initial.pubsub_name,
+            initial.topic,
+            dict(initial.metadata),
+            initial.dead_letter_topic if initial.HasField("dead_letter_topic") else "",
+        )
+        replies = asyncio.ensure_future(self._read_replies(stream, messages))
+        try:
+            started = runtime_pb.SubscribeTopicEventsResponseAlpha1()
+            started.initial_response.SetInParent()
+            yield started.SerializeToString()
+            events = stream.events()
+            try:
+                while True:
+                    event = asyncio.ensure_future(anext(events))
+                    await asyncio.wait({event, replies}, return_when=asyncio.FIRST_COMPLETED)
+                    if not event.done():
+                        event.cancel()
+                        replies.result()  # the client has ended its side, or sent what it may not
+                        return
+                    response = runtime_pb.SubscribeTopicEventsResponseAlpha1()
+                    message = topic_event(event.result(), initial.pubsub_name, initial.topic, _ROUTE)
+                    response.event_message.MergeFrom(message)
+                    yield response.SerializeToString()
+            finally:
+                await events.aclose()
+        finally:
+            replies.cancel()
+            await subscription.stop(STOP_GRACE)
+
+    async def _initial(self, messages: AsyncIterator[bytes]) -> runtime_pb.SubscribeTopicEventsRequestInitialAlpha1:
+        async for data in messages:
+            request = runtime_pb.SubscribeTopicEventsRequestAlpha1.FromString(data)
+            if request.HasField("initial_request"):
+                return request.initial_request
+            break
+        raise errors.BAD_REQUEST(detail="the first message of the stream has no initial_request")
+
+    async def _read_replies(self, stream: TopicStream, messages: AsyncIterator[bytes]) -> None:
+        async for data in messages:
+            request = runtime_pb.SubscribeTopicEventsRequestAlpha1.FromString(data)
+            if not request.HasField("event_processed"):
+                raise errors.BAD_REQUEST(detail="only the first message of the stream may be an initial_request")
+            processed = request.event_processed
+            stream.reply(processed.id, reply_of_status(processed.status.status)[0])

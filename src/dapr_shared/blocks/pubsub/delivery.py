@@ -1,0 +1,242 @@
+"""Bringing one message to one app: read, route, deliver, dead-letter.
+
+Delivery road, from the block to the app channel. What decides is design §5.14: a message is accepted only when the app
+has it or it is safe in the dead-letter topic; an app that cannot be reached answers nothing, so nothing is counted.
+Facts: reference behaviours §1.2.
+"""
+
+from __future__ import annotations
+
+import re
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from dapr_shared._proto import appcallback_pb
+from dapr_shared.blocks.pubsub.envelope import EventError, is_raw_payload
+from dapr_shared.blocks.pubsub.event import CloudEvent, read_event
+from dapr_shared.blocks.pubsub.routing import RouteError, compile_routes
+from dapr_shared.blocks.pubsub.topics import scopes_of, topic_at_broker
+from dapr_shared.channel.callbacks import Reply, deliver_grpc, deliver_http
+from dapr_shared.channel.grpc import GrpcAppChannel
+from dapr_shared.contracts.component import BackendError
+from dapr_shared.contracts.invocation import (
+    AppNotHealthyError,
+    AppTimeoutError,
+    AppUnreachableError,
+    ChannelBusyError,
+    ChannelError,
+)
+from dapr_shared.contracts.pubsub import Message, Outcome, PublishRequest
+
+if TYPE_CHECKING:
+    from dapr_shared.blocks.pubsub.app import AppSubscriptions
+    from dapr_shared.blocks.pubsub.subscriptions import TopicSubscription
+    from dapr_shared.channel.base import AppChannel
+    from dapr_shared.contracts.pubsub import Handler, PubSub
+    from dapr_shared.contracts.registry import Opened
+    from dapr_shared.core.clock import Clock
+    from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.events import Events
+    from dapr_shared.wire.http.messages import Headers
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}").fullmatch
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}").fullmatch
+_OWN_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "connection", "transfer-encoding", "dapr-api-token", "traceparent"}
+)
+ABSENT_ERRORS = (AppUnreachableError, AppNotHealthyError, ChannelBusyError)
+"""The app did not answer because it was not reached: nothing is counted."""
+
+
+class TopicDeliveries:
+    """Makes handlers; one for the instance. Answers for `blocks.pubsub.app.Deliveries`."""
+
+    def __init__(self, metrics: DaprMetrics, events: Events, clock: Clock) -> None:
+        self.metrics = metrics
+        self.events = events
+        self.clock = clock
+
+    def handler(
+        self, subscriptions: AppSubscriptions, subscription: TopicSubscription, component: Opened[PubSub[Any]]
+    ) -> Handler:
+        """The handler of one subscription. Raises `ValueError`: a rule does not compile, or a scope forbids the topic."""
+        app = subscriptions.ref
+        if not scopes_of(component).may_subscribe(app.app_id, subscription.topic):
+            raise ValueError(
+                f"app {app.app_id} may not subscribe to topic {subscription.topic}: see the scopes of {component.name}"
+            )
+        delivery = TopicDelivery(self, subscriptions, subscription, component)
+        if subscription.bulk is None:
+            return delivery.handle
+        # Imported here: few apps take messages in bulk.
+        from dapr_shared.blocks.pubsub.bulk import BulkDelivery  # noqa: PLC0415
+
+        return BulkDelivery(delivery, subscription.bulk).handle
+
+
+class TopicDelivery:
+    """One subscription's messages on their way to its app."""
+
+    def __init__(
+        self,
+        deliveries: TopicDeliveries,
+        subscriptions: AppSubscriptions,
+        subscription: TopicSubscription,
+        component: Opened[PubSub[Any]],
+    ) -> None:
+        self.subscriptions = subscriptions
+        self.subscription = subscription
+        self.component = component
+        self.raw = is_raw_payload(subscription.metadata)
+        self._routes = compile_routes(subscription.routes or (("", ""),))
+        self._metrics = deliveries.metrics
+        self._events = deliveries.events
+        self._clock = deliveries.clock
+
+    async def handle(self, message: Message) -> Outcome:
+        """Deliver one message. Never raises but when cancelled."""
+        started = perf_counter()
+        outcome, status = await self._safely(message)
+        self.count(outcome, status, started)
+        return outcome
+
+    async def _safely(self, message: Message) -> tuple[Outcome, Reply]:
+        try:
+            found = await self.prepare(message)
+            if isinstance(found, Outcome):
+                return found, Reply.DROP if found is Outcome.ACCEPTED else Reply.RETRY
+            event, path = found
+            return await self._deliver(message, event, path)
+        except Exception as error:  # noqa: BLE001 - a defect of ours loses no message: it comes again
+            self._events.defect(f"delivery to {self.subscriptions.ref}", error)
+            return Outcome.RETRY, Reply.RETRY
+
+    async def prepare(self, message: Message) -> tuple[CloudEvent, str] | Outcome:
+        """The event and the path that it takes, or what becomes of a message that takes none."""
+        try:
+            event = read_event(message, pubsub=self.component.name, topic=self.subscription.topic, raw=self.raw)
+            if event.expired(self._clock.now()):
+                return await self.dropped(message, "the event has expired")
+            path = self._routes.path(event)
+        except (EventError, RouteError) as error:
+            return await self.failed(message, str(error))
+        if path is None:
+            return await self.dropped(message, "no rule matches")
+        return event, path
+
+    async def _deliver(self, message: Message, event: CloudEvent, path: str) -> tuple[Outcome, Reply]:  # noqa: PLR0911 - one for each answer
+        channel = self.subscriptions.channel
+        if channel is None or self.subscriptions.absent() is not None:
+            return Outcome.RELEASED, Reply.RETRY
+        try:
+            reply, words = await self._ask(channel, message, event, path)
+        except EventError as error:
+            return await self.failed(message, str(error)), Reply.RETRY
+        except ChannelError as error:
+            if await self.unanswered(channel, error):
+                return Outcome.RELEASED, Reply.RETRY
+            return await self.failed(message, str(error)), Reply.RETRY
+        if reply is Reply.SUCCESS:
+            return Outcome.ACCEPTED, reply
+        if reply is Reply.RETRY:
+            return await self.failed(message, words), reply
+        if reply is Reply.DROP:
+            return await self.dropped(message, words), reply
+        return Outcome.ACCEPTED, Reply.DROP
+
+    async def _ask(self, channel: AppChannel, message: Message, event: CloudEvent, path: str) -> tuple[Reply, str]:
+        headers = self.headers(message, event)
+        if isinstance(channel, GrpcAppChannel):
+            return await deliver_grpc(
+                channel, topic_event(event, self.component.name, self.subscription.topic, path), headers
+            )
+        return await deliver_http(channel, path, event.body, headers)
+
+    async def unanswered(self, channel: AppChannel, error: ChannelError) -> bool:
+        """Whether the app is away, so that the message goes back uncounted; a time-out or garbage is an answer."""
+        if isinstance(error, ABSENT_ERRORS):
+            self.subscriptions.doubt()
+            return True
+        if isinstance(error, AppTimeoutError) or await channel.reachable():
+            return False
+        self.subscriptions.doubt()  # it broke off and is gone: it crashed or was stopped
+        return True
+
+    async def failed(self, message: Message, problem: str) -> Outcome:
+        """The app did not accept it, or it is no event: to the dead-letter topic if there is one, else again."""
+        self._events.delivery_failed(self.subscriptions.ref, self.component.name, self.subscription.topic, problem)
+        if not self.subscription.dead_letter_topic:
+            return Outcome.RETRY
+        return await self._dead_letter(message)
+
+    async def dropped(self, message: Message, problem: str) -> Outcome:
+        """Nobody wants it: to the dead-letter topic if there is one, else it is done."""
+        if not self.subscription.dead_letter_topic:
+            self._events.message_dropped(self.subscriptions.ref, self.component.name, self.subscription.topic, problem)
+            return Outcome.ACCEPTED
+        return await self._dead_letter(message)
+
+    async def _dead_letter(self, message: Message) -> Outcome:
+        topic = topic_at_broker(self.component, self.subscriptions.ref, self.subscription.dead_letter_topic)
+        try:
+            await self.component.component.publish(
+                PublishRequest(topic, message.data, message.content_type, message.metadata)
+            )
+        except BackendError as error:
+            self._events.delivery_failed(
+                self.subscriptions.ref,
+                self.component.name,
+                self.subscription.topic,
+                f"dead-letter topic {topic}: {error}",
+            )
+            return Outcome.RETRY
+        return Outcome.ACCEPTED
+
+    def headers(self, message: Message, event: CloudEvent) -> Headers:
+        """What goes beside the event: the broker's metadata as far as it makes headers, and the event's trace."""
+        headers: Headers = []
+        for name, value in message.metadata.items():
+            lower = name.lower()
+            if lower not in _OWN_HEADERS and _HEADER_NAME(lower) and _HEADER_VALUE(value):
+                headers.append((lower.encode(), value.encode()))
+        if event.traceparent and _HEADER_VALUE(event.traceparent):
+            headers.append((b"traceparent", event.traceparent.encode()))
+            if event.tracestate and _HEADER_VALUE(event.tracestate):
+                headers.append((b"tracestate", event.tracestate.encode()))
+        return headers
+
+    def count(self, outcome: Outcome, reply: Reply, started: float) -> None:
+        """Count one delivery that was answered; what was released has not been."""
+        if outcome is not Outcome.RELEASED:
+            self._metrics.pubsub_ingress(
+                self.subscriptions.ref.app_id,
+                self.component.name,
+                self.subscriptions.ref.namespace,
+                self.subscription.topic,
+                _PROCESS_STATUS[reply],
+            ).record((perf_counter() - started) * 1000)
+
+
+_PROCESS_STATUS = {
+    Reply.SUCCESS: "success",
+    Reply.RETRY: "retry",
+    Reply.DROP: "drop",
+    Reply.DROP_SILENTLY: "drop",
+}
+
+
+def topic_event(event: CloudEvent, pubsub: str, topic: str, path: str) -> appcallback_pb.TopicEventRequest:
+    """The event as a gRPC app is sent it. Raises `EventError`."""
+    request = appcallback_pb.TopicEventRequest(
+        id=event.id,
+        source=event.text("source"),
+        type=event.text("type"),
+        spec_version=event.text("specversion"),
+        data_content_type=event.content_type,
+        data=event.payload(),
+        topic=topic,
+        pubsub_name=pubsub,
+        path=path,
+    )
+    request.extensions.update(event.extensions())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - protobuf's own for Struct
+    return request
