@@ -39,12 +39,17 @@ test: environment-dev ## run the fast tests
 test-all: environment-dev ## run every test
 	@$(PYTEST) $(TESTS)
 
-.PHONY: lint
-lint: environment-dev ## check style, types, import layers and generated files
+.PHONY: lint lint-style lint-format lint-types lint-layers lint-protos
+lint: lint-style lint-format lint-types lint-layers lint-protos ## check style, types, import layers and generated files
+lint-style: environment-dev
 	@$(VENV)/ruff check .
+lint-format: environment-dev
 	@$(VENV)/ruff format --check .
+lint-types: environment-dev
 	@$(VENV)/basedpyright
+lint-layers: environment-dev
 	@$(VENV)/lint-imports
+lint-protos: environment-dev
 	@$(VENV)/python scripts/generate_protos.py --check
 
 .PHONY: format

@@ -46,6 +46,14 @@ async def test_four_mebibytes(state, is_json):
     assert await value_of(state, "app||big") == value
 
 
+@pytest.mark.parametrize("is_json", [True, False])
+async def test_the_form_of_a_value(state, is_json):
+    """A store that tells whether a value is JSON tells what was set, in single and bulk reads."""
+    await state.set(SetRequest("app||k", b"1", is_json=is_json))
+    (bulk,) = await state.bulk_get([GetRequest("app||k")])
+    assert {(await must_get(state, "app||k")).is_json, bulk.is_json} <= {None, is_json}
+
+
 async def test_absent_key(state):
     """An absent key is `None`, and deleting it without an etag succeeds."""
     assert await state.get(GetRequest("app||absent")) is None

@@ -128,7 +128,8 @@ def test_metadata(instance, orders):
     assert components["sqlite"]["version"] == "v1"
     assert {"ETAG", "TRANSACTIONAL", "TTL", "ACTOR"} <= set(components["sqlite"]["capabilities"])
     assert "MULTIPLE_KEY_VALUES_PER_SECRET" in components["many"]["capabilities"]
-    assert instance.ask("GET", "/v1.0/metadata", app="bare").json().get("components", []) == []
+    others = instance.ask("GET", "/v1.0/metadata", app="bare").json().get("components", [])
+    assert not {item["name"] for item in others} & {"vault", "some", "none", "many", "memory", "sqlite"}
 
 
 def test_metadata_is_set(instance):

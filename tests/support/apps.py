@@ -64,6 +64,9 @@ class EchoApp:
 
     port: int = 0
     seen: list[Seen] = field(default_factory=list)
+    """What callers asked."""
+    asked: list[Seen] = field(default_factory=list)
+    """What the instance asked for itself: health, subscriptions, configuration."""
     answer_headers: list[tuple[str, str]] = field(default_factory=list)
     events: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)
@@ -71,7 +74,10 @@ class EchoApp:
     cancelled: int = 0
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        seen = Seen(request.method, request.raw_path, [(k, v) for k, v in request.headers.items()])
+        seen = Seen(request.method, request.raw_path, list(request.headers.items()))
+        if request.path == "/healthz" or request.path.startswith("/dapr/"):
+            self.asked.append(seen)
+            return web.Response(status=200 if request.path == "/healthz" else 404)
         self.seen.append(seen)
         first, _, rest = request.path.lstrip("/").partition("/")
         special = getattr(self, f"_{first}", None)

@@ -20,6 +20,7 @@ METHODS = {row.name: row for row in SERVICES[SERVICE].methods.values()}
 IMPLEMENTED = (
     "GetState", "GetBulkState", "SaveState", "DeleteState", "DeleteBulkState", "ExecuteStateTransaction",
     "QueryStateAlpha1", "GetSecret", "GetBulkSecret", "GetMetadata", "SetMetadata", "Shutdown", "InvokeService",
+    "PublishEvent", "BulkPublishEvent", "BulkPublishEventAlpha1", "SubscribeTopicEventsAlpha1",
 )  # fmt: skip
 """Those that do more than to say that they are not there."""
 

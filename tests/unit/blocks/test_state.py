@@ -157,7 +157,8 @@ async def test_empty_keys(block, store, caller):
 
 
 @pytest.mark.parametrize(
-    ("text", "ttl"), [("", None), ("1", 1), ("0", 0), ("-1", -1), ("-2", -2), ("2147483647", 2**31 - 1), ("+5", 5), ("007", 7)]
+    ("text", "ttl"),
+    [("", None), ("1", 1), ("0", 0), ("-1", -1), ("-2", -2), ("2147483647", 2**31 - 1), ("+5", 5), ("007", 7)],
 )
 async def test_time_to_live(block, store, caller, text, ttl):
     """The time to live is a whole number of seconds; an empty one is none."""

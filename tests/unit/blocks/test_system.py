@@ -15,6 +15,11 @@ from dapr_shared.core.errors import DaprError
 from dapr_shared.core.ids import AppRef
 
 
+async def no_subscriptions(ref):
+    """No app is subscribed to anything."""
+    return ()
+
+
 @pytest.fixture
 def metadata(components) -> MetadataBlock:
     properties = {AppRef("orders"): ChannelProperties("http", "127.0.0.1", 8000)}
@@ -24,6 +29,7 @@ def metadata(components) -> MetadataBlock:
         version="1.2.3",
         features=["F"],
         http_endpoints=lambda ref: [f"of-{ref.app_id}"],
+        subscriptions=no_subscriptions,
     )
 
 
@@ -43,35 +49,35 @@ class Plain(Component[Settings]):
         """Nothing to open."""
 
 
-def test_an_app_sees_itself(metadata, components, caller, caller_of):
+async def test_an_app_sees_itself(metadata, components, caller, caller_of):
     """Id, version, features, components, endpoints and channel are those of the caller's app alone."""
     components.add(Plain(Settings(), ComponentContext("plain", "fake")), "plain")
-    seen = metadata.get(caller)
+    seen = await metadata.get(caller)
     assert (seen.id, seen.runtime_version, seen.enabled_features) == ("orders", "1.2.3", ["F"])
     assert [(one.name, one.version, list(one.capabilities)) for one in seen.components] == [("plain", "v1", ["A", "Z"])]
     assert (seen.http_endpoints, seen.app.port) == (["of-orders"], 8000)
-    other = metadata.get(caller_of("blind"))
+    other = await metadata.get(caller_of("blind"))
     assert (other.components, other.app, other.http_endpoints) == ([], None, ["of-blind"])
 
 
-def test_entries_belong_to_their_app(metadata, caller, caller_of):
+async def test_entries_belong_to_their_app(metadata, caller, caller_of):
     """What an app sets, it alone sees; an app of the same id in another namespace is another app."""
     metadata.set(caller, "k", "mine")
-    assert metadata.get(caller).extended == {"k": "mine", RUNTIME_VERSION_KEY: "1.2.3"}
+    assert (await metadata.get(caller)).extended == {"k": "mine", RUNTIME_VERSION_KEY: "1.2.3"}
     for other in (caller_of("stock"), caller_of(namespace="shop")):
-        assert "k" not in metadata.get(other).extended
+        assert "k" not in (await metadata.get(other)).extended
     metadata.forget(AppRef("orders"))
     metadata.forget(AppRef("nobody"))
-    assert "k" not in metadata.get(caller).extended
+    assert "k" not in (await metadata.get(caller)).extended
 
 
-def test_the_version_cannot_be_forged(metadata, caller):
+async def test_the_version_cannot_be_forged(metadata, caller):
     """An entry of the version's name does not change the version that is told."""
     metadata.set(caller, RUNTIME_VERSION_KEY, "99")
-    assert metadata.get(caller).extended[RUNTIME_VERSION_KEY] == "1.2.3"
+    assert (await metadata.get(caller)).extended[RUNTIME_VERSION_KEY] == "1.2.3"
 
 
-def test_entries_are_bounded(metadata, caller, caller_of):
+async def test_entries_are_bounded(metadata, caller, caller_of):
     """One app has so many entries of such a size, in bytes; it may still change those it has, and others have theirs."""
     for number in range(MAX_ENTRIES):
         metadata.set(caller, str(number), "")
@@ -80,7 +86,7 @@ def test_entries_are_bounded(metadata, caller, caller_of):
     metadata.set(caller_of("stock"), "more", "")
     assert entry_error(metadata, caller, "0", "x" * MAX_ENTRY_BYTES) is errors.METADATA_TOO_LARGE
     assert entry_error(metadata, caller, "0", "\U0001f40d" * (MAX_ENTRY_BYTES // 4)) is errors.METADATA_TOO_LARGE
-    assert metadata.get(caller).extended["0"] == "changed"
+    assert (await metadata.get(caller)).extended["0"] == "changed"
 
 
 def row_of(call, *arguments):

@@ -64,3 +64,21 @@ def test_opening_key():
     assert one.opening_key == same.opening_key
     assert one.opening_key != define("c", {"x": "2"}).opening_key
     assert one.opening_key != define("c", {"x": "1"}, namespace="other").opening_key
+
+
+@pytest.mark.parametrize(
+    ("value", "rendered", "expected"),
+    [("Orders", "Orders", "orders"), ("NONE", "NONE", "none"), ("{appID}", "Orders", "Orders"), ("x-{appID}", "x-A", "x-A")],
+)  # fmt: skip
+def test_key_prefixes(value, rendered, expected):
+    """A prefix is in lower case, as in daprd, but not one that names the app: ids may differ in case alone."""
+    definition = define("c", {"KeyPrefix": value}, type="state.redis")
+    assert definition.runtime_metadata({"KeyPrefix": rendered}) == {"keyprefix": expected}
+
+
+@pytest.mark.parametrize("app_id", ["none", "NAME", "appid", "namespace"])
+def test_an_app_is_no_strategy(app_id):
+    """An app that is called as a strategy of prefixes does not get that strategy by its name."""
+    definition = define("c", {"keyPrefix": "{appID}"}, type="state.redis")
+    with pytest.raises(SettingError, match="keyPrefix"):
+        definition.runtime_metadata({"keyPrefix": app_id})

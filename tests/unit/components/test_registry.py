@@ -350,3 +350,23 @@ async def test_changes_do_not_overlap(registry):
     await settle(registry)
     assert text_of(registry, A) == "4"
     assert len(EVENTS) == 9
+
+
+@pytest.mark.parametrize(
+    ("template", "prefixes"), [("{appID}", ("a", "b")), ("{namespace}", ("default.a", "default.b"))]
+)
+async def test_key_prefixes_with_templates(registry, tmp_path, template, prefixes):
+    """A prefix that names the app is each app's own, so that none reads what another has saved in the same file."""
+    values = {"connectionString": str(tmp_path / "s.db"), "keyPrefix": template}
+    await registry.apply([define("s", values, type="state.sqlite")], APPS)
+    found = [registry.find(StateStore, app, "s") for app in (A, B)]
+    assert tuple(opened.runtime_metadata["keyprefix"] for opened in found) == prefixes
+
+
+async def test_preview(registry):
+    """A component can be looked at as an app would see it, without opening it; one that cannot be made is none."""
+    definition = define("c", {"text": "for {appID}"})
+    assert registry.preview(definition, A).component.settings.text == "for a"
+    assert registry.preview(define("c", {"number": "x"}), A) is None
+    assert registry.preview(define("c", type="fake.none"), A) is None
+    assert EVENTS == []

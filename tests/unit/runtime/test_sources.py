@@ -20,7 +20,7 @@ from dapr_shared.observability.events import Events
 from dapr_shared.resources.errors import ResourceErrors
 from dapr_shared.resources.loader import load_objects
 from dapr_shared.runtime.components import ComponentLoader
-from dapr_shared.runtime.embedded import STORE_NAME, embedded_resources, state_directory
+from dapr_shared.runtime.embedded import PUBSUB_NAME, STORE_NAME, embedded_resources, state_directory
 from dapr_shared.runtime.settings import Settings, SettingsError, check
 from dapr_shared.runtime.sources import Sources
 
@@ -179,12 +179,16 @@ def test_the_store_is_built_in_only_where_there_is_none(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
     data = str(tmp_path / "data")
-    assert names(Sources(Settings(apps=(str(empty),), data_dir=data), embedded=True).read()) == {STORE_NAME}
-    assert names(Sources(Settings(app_id="a", data_dir=data), embedded=True).read()) == {STORE_NAME}
+    assert names(Sources(Settings(apps=(str(empty),), data_dir=data), embedded=True).read()) == {
+        STORE_NAME,
+        PUBSUB_NAME,
+    }
+    assert names(Sources(Settings(app_id="a", data_dir=data), embedded=True).read()) == {STORE_NAME, PUBSUB_NAME}
     assert names(Sources(Settings(app_id="a", data_dir=data), embedded=False).read()) == set()
     assert names(Sources(Settings(apps=(str(folder),), data_dir=data), embedded=True).read()) == {
         "in-default",
         "in-shop",
+        PUBSUB_NAME,
     }
     with_path = Settings(app_id="a", resources_path=(str(empty),), data_dir=data)
     assert names(Sources(with_path, embedded=True).read()) == set()
@@ -195,14 +199,17 @@ def test_the_built_in_store_stays_beside_other_components(tmp_path):
     text = COMPONENT.format(name="env", namespace="default").replace("state.in-memory", "secretstores.local.env")
     (tmp_path / "env.yaml").write_text(text)
     settings = Settings(apps=(str(tmp_path),), data_dir=str(tmp_path / "data"))
-    assert names(Sources(settings, embedded=True).read()) == {"env", STORE_NAME}
+    assert names(Sources(settings, embedded=True).read()) == {"env", STORE_NAME, PUBSUB_NAME}
 
 
 def test_each_namespace_has_a_file(tmp_path):
     """The built-in stores of two namespaces never share a file."""
-    components = embedded_resources(tmp_path, frozenset({"default", "shop"})).components
+    components = embedded_resources(tmp_path, frozenset({"default", "shop"}), STATE).components
     files = {component.namespace: component.metadata[0].value for component in components}
     assert files == {"default": str(tmp_path / "state.db"), "shop": str(tmp_path / "state-shop.db")}
+
+
+STATE = frozenset({"state"})
 
 
 def loader_of() -> tuple[ComponentRegistry, ComponentLoader]:
@@ -228,7 +235,7 @@ with exclusive_lock(Path(sys.argv[1])):
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks between processes on Windows")
 async def test_the_built_in_file_belongs_to_one_instance(tmp_path):
     """A second process is told which one holds the store; once that has ended, it can be opened."""
-    components = embedded_resources(tmp_path, frozenset({"default"})).components
+    components = embedded_resources(tmp_path, frozenset({"default"}), STATE).components
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _HOLD, tmp_path / "state.db", stdin=PIPE, stdout=PIPE
     )
@@ -252,7 +259,7 @@ async def test_the_built_in_directory_is_private(tmp_path):
     """The data directory is made when it is missing, for this user alone."""
     directory = tmp_path / "new" / "data"
     registry, loader = loader_of()
-    components = embedded_resources(directory, frozenset({"default"})).components
+    components = embedded_resources(directory, frozenset({"default"}), STATE).components
     await loader.load(await loader.define(components), [AppRef("a")])
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     await registry.close()

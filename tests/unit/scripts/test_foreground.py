@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.required import need_command
+from tests.support.required import need, need_command
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "foreground.py"
 PATIENCE = 20.0
+# Not of the `make test` that runs these tests: it would be the outer make of the one under test.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 PROGRAM = """
 import signal, sys
 wanted = {signal.SIGINT, signal.SIGTERM}
@@ -53,7 +55,11 @@ def read_until(descriptor: int, text: str, seen: bytearray) -> None:
 def test_ctrl_c_in_a_terminal_under_make(makefile: Path) -> None:
     """Ctrl-C reaches the command and not make, whose exit code is then the command's 0."""
     need_command("make", "make")
-    main, other = pty.openpty()
+    try:
+        main, other = pty.openpty()
+    except OSError:
+        need(condition=False, what="pseudo terminals (a mounted /dev/pts)")
+        raise
     with os.fdopen(main, "rb+", buffering=0), os.fdopen(other, "rb+", buffering=0):
         # A session of its own whose terminal is `other`: what a terminal emulator does.
         code = (
@@ -61,7 +67,7 @@ def test_ctrl_c_in_a_terminal_under_make(makefile: Path) -> None:
         )
         process = subprocess.Popen(
             [sys.executable, "-c", code, "make", "-f", str(makefile)],
-            stdin=other, stdout=other, stderr=other, start_new_session=True,
+            stdin=other, stdout=other, stderr=other, env=ENVIRONMENT, start_new_session=True,
         )  # fmt: skip
         try:
             seen = bytearray()
@@ -117,6 +123,7 @@ def test_make_passes_sigterm(makefile: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
+        env=ENVIRONMENT,
         start_new_session=True,
     )
     assert process.stdout

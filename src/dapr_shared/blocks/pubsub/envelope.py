@@ -208,8 +208,11 @@ def _overrides(metadata: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=2)
 def _local_time(seconds: int) -> str:
-    text = datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()
-    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+    return _rfc3339(datetime.fromtimestamp(seconds, UTC).astimezone())
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _is_utf8(data: bytes) -> bool:
