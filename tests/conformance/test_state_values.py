@@ -200,3 +200,15 @@ async def test_many_at_once(state):
     await asyncio.gather(*(state.set(SetRequest(f"app||{index}", str(index).encode())) for index in range(1000)))
     values = await asyncio.gather(*(value_of(state, f"app||{index}") for index in range(1000)))
     assert values == [str(index).encode() for index in range(1000)]
+
+
+async def test_where_the_data_is(state_harness, state):
+    """Two stores with the same settings name the same place and share their data, or say that theirs is their own."""
+    location = state_harness.make().data_location()
+    assert location == state.data_location()
+    await state.set(SetRequest("app||k", b"1"))
+    async with state_harness.opened() as other:
+        if location is None:
+            assert await value_of(other, "app||k") is None
+        else:
+            assert await value_of(other, "app||k") == b"1"

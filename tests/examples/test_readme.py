@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dapr_shared.components.catalog import BUILT_IN
 from tests.support.demo import CHECKOUT, PATIENCE, demo
 from tests.support.instance import free_ports
 from tests.support.required import need, need_command
@@ -87,6 +88,13 @@ def test_a_session_with_an_instance(tmp_path: Path, name: str, ports: tuple[int,
     changed = {str(old): str(new) for old, new in zip(ports, free_ports(len(ports)), strict=True)}
     shown = run(name, tmp_path, **changed)
     assert re.fullmatch(printed(name), shown), shown
+
+
+def test_the_listed_components_are_the_catalogs() -> None:
+    """README lists the component types of the catalog: all of them, and no others."""
+    (row,) = [line for line in README.splitlines() if line.startswith("| components |")]
+    now = row.split("|")[2]
+    assert sorted(re.findall(r"`([^`]+)`", now)) == sorted(row.type for row in BUILT_IN)
 
 
 def test_links_lead_somewhere() -> None:

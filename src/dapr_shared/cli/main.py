@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dapr_shared
 from dapr_shared.cli.daprd import run_flags
+from dapr_shared.cli.operators import refresh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ Dapr's building blocks for many applications from one process.
 
 Commands:
   run        start an instance: for many apps (--apps PATH) or for one (--app-id ID)
+  refresh    ask an app of a running instance again for its subscriptions
   version    print the version
 
 `dapr-shared run --help` lists the flags. All flags of daprd are accepted."""
@@ -33,6 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if command in ("version", "--version"):
         print(f"dapr-shared {dapr_shared.__version__}")
         return 0
+    if command == "refresh":
+        return refresh(rest)
     if command == "run":
         return run_flags("dapr-shared run", rest, embedded=True)
     print(f"dapr-shared: unknown command {command!r}; `dapr-shared --help` lists the commands", file=sys.stderr)

@@ -15,6 +15,8 @@ from dapr_shared.resources.origin import Origin
 
 STORE_NAME = "statestore"
 PUBSUB_NAME = "pubsub"
+SOCKET_NAME = "operators.sock"
+"""The operators' socket in the data directory."""
 
 
 def state_directory(given: str) -> Path:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import dapr_shared
 from dapr_shared.resources.watch import changes
 from dapr_shared.runtime.assembly import Parts, assemble
+from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
+from dapr_shared.runtime.operators import open_door
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import Sources
 from dapr_shared.wire.http.messages import Response
@@ -53,6 +55,7 @@ class Instance:
         self._settings = settings
         self._configuration = configuration
         self._events = events
+        self._embedded = embedded
         self._sources = Sources(settings, embedded=embedded)
         self._sources.check()
         self.parts: Parts = assemble(
@@ -88,6 +91,10 @@ class Instance:
             stack.push_async_callback(parts.listeners.drain, 0)
             await self._reloader.start(resources)
             await self._listen()
+            if self._embedded:
+                door = await open_door(state_directory(self._settings.data_dir), parts.subscriptions, self._events)
+                if door is not None:
+                    stack.callback(door.close)
             self._background(stack, self._reload_on_request(), "reload on request")
             if watched is not None:
                 self._background(stack, self._reload_on_change(watched), "reload on change")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapr_shared.components.catalog import block_of
+from dapr_shared.contracts.settings import SettingError
 from tests.support.component_fakes import define
 
 

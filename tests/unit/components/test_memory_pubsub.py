@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -12,6 +11,7 @@ from dapr_shared.contracts.component import ComponentContext
 from dapr_shared.contracts.pubsub import BrokerFullError, BulkEntry, Outcome
 from dapr_shared.contracts.settings import decode_settings
 from tests.support.component_pubsub import Inbox, ask, drained, publish
+from tests.support.component_setups import until
 
 
 @asynccontextmanager
@@ -73,14 +73,16 @@ async def test_group_without_subscriptions():
         await publish(broker, "b", "c")
         with pytest.raises(BrokerFullError):
             await publish(broker, "d")
-        async with asyncio.timeout(5):
-            while broker._groups:
-                await asyncio.sleep(0.01)
+        await until(lambda: forgotten(broker))
         await publish(broker, *"defg")
         again = Inbox()
         await broker.subscribe(ask(), again)
         await publish(broker, "h")
         assert await again.count(1) == ["h"]
+
+
+async def forgotten(broker) -> bool:
+    return not (broker._groups or broker._by_prefix or broker._by_topic)
 
 
 async def test_wildcard_groups_end():
@@ -91,9 +93,7 @@ async def test_wildcard_groups_end():
         await publish(broker, "1", topic="ab")
         await inbox.count(1)
         await subscription.stop(1)
-        async with asyncio.timeout(5):
-            while broker._by_prefix:
-                await asyncio.sleep(0)
+        await until(lambda: forgotten(broker))
         await publish(broker, "2", topic="ab")
         exact = Inbox()
         await broker.subscribe(ask(topic="a"), exact)

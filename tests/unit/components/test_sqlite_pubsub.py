@@ -151,8 +151,8 @@ async def test_clock_that_jumps(tmp_path):
         await drained(subscription)
         assert sorted(set(inbox.texts)) == ["-3650", "0", "3650", "a"]
         late = Inbox()
-        await broker.subscribe(ask("late"), late)
-        assert len(await late.count(5)) == 5
+        await drained(await broker.subscribe(ask("late"), late))
+        assert set(late.texts) == {"a", "3650", "-3650", "0"}
         jump = 0
         assert await broker._sweeper.sweep() == 0
         clock.ahead = 700  # it has been right for a while
@@ -282,7 +282,7 @@ async def test_file_of_others(tmp_path):
     """The file of a state store, or of anything else, is refused; so is ours by nobody else's layout."""
     async with sqlite_store(tmp_path / "s.db"):
         pass
-    with pytest.raises(BackendError, match="used by something else: give pubsub.sqlite a file of its own"):
+    with pytest.raises(BackendError, match=r"used by something else: give pubsub\.sqlite a file of its own"):
         async with sqlite_broker(tmp_path / "s.db"):
             pass
 
@@ -328,8 +328,7 @@ async def test_damaged_file(tmp_path):
 
         await until(told)
         with pytest.raises(BackendError, match="is damaged and was left as it is"):
-            for _ in range(100):
-                await publish(broker, "x")
+            await publish(broker, *("x" * 100))
     assert path.stat().st_size >= len(content)
 
 

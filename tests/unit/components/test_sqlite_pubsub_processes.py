@@ -180,23 +180,26 @@ async def test_process_that_hangs(tmp_path, monkeypatch):
     """What a process has that gives no sign of life within the visibility time-out goes to others; it may come back."""
     monkeypatch.setattr(LOOK, (0.1, 0.2))
     path = tmp_path / "p.db"
-    async with asyncio.timeout(40), sqlite_broker(path, visibilityTimeout="1s") as broker:
-        async with traffic("hold", path, visibilityTimeout="1s") as process:
-            assert await process.stdout.readline() == b"ready\n"
-            await publish(broker, "a")
-            assert await process.stdout.readline() == b"D a\n"
-            inbox = Inbox()
-            subscription = await broker.subscribe(ask(), inbox)
-            await asyncio.sleep(2.5)
-            assert inbox.texts == []  # it works on it for longer than the time-out, and lives
-            os.kill(process.pid, signal.SIGSTOP)
-            await inbox.count(1)
-            assert inbox.messages[0].deliveries == 2
-            await drained(subscription)
-            os.kill(process.pid, signal.SIGCONT)
-            await subscription.stop(1)
-            await publish(broker, "b")
-            assert await process.stdout.readline() == b"D b\n"
+    async with (
+        asyncio.timeout(40),
+        sqlite_broker(path, visibilityTimeout="1s") as broker,
+        traffic("hold", path, visibilityTimeout="1s") as process,
+    ):
+        assert await process.stdout.readline() == b"ready\n"
+        await publish(broker, "a")
+        assert await process.stdout.readline() == b"D a\n"
+        inbox = Inbox()
+        subscription = await broker.subscribe(ask(), inbox)
+        await asyncio.sleep(2.5)
+        assert inbox.texts == []  # it works on it for longer than the time-out, and lives
+        os.kill(process.pid, signal.SIGSTOP)
+        await inbox.count(1)
+        assert inbox.messages[0].deliveries == 2
+        await drained(subscription)
+        os.kill(process.pid, signal.SIGCONT)
+        await subscription.stop(1)
+        await publish(broker, "b")
+        assert await process.stdout.readline() == b"D b\n"
 
 
 async def test_deposed_process_forgets(tmp_path, monkeypatch):
@@ -268,24 +271,31 @@ async def test_full_mailbox(tmp_path):
     """A neighbour that does not listen for a while gets every topic later; one that is gone is no error."""
     heard: list[set[str] | None] = []
     here, there = Neighbours(tmp_path / "p.db", lambda topics: None), Neighbours(tmp_path / "p.db", heard.append)
-    (tmp_path / "p.db.wake").mkdir()
     here.open()
     there.open()
+    loop = asyncio.get_running_loop()
+    topics = [f"t{number}" for number in range(300)]
+
+    async def not_alone() -> bool:
+        return not here.alone
+
+    async def all_heard() -> bool:
+        return {*topics} <= set().union(*(names or () for names in heard))
+
+    async def told_to_look_at_all() -> bool:
+        return None in heard
+
     try:
-        async with asyncio.timeout(10):
-            while here.alone:
-                await asyncio.sleep(0)
-            asyncio.get_running_loop().remove_reader(there._socket.fileno())
-            while not here._unsent:
-                for number in range(300):
-                    here.ring(f"t{number}")
-                    here._send_all()
-            asyncio.get_running_loop().add_reader(there._socket.fileno(), there._hear, there._socket)
-            while not {f"t{number}" for number in range(300)} <= set().union(*(topics or () for topics in heard)):
-                await asyncio.sleep(0.01)
-            here._send(there.name, ALL_TOPICS)
-            while heard[-1] is not None:
-                await asyncio.sleep(0.01)
+        await until(not_alone)
+        loop.remove_reader(there._socket.fileno())
+        for topic in topics * 10:
+            here.ring(topic)
+            here._send_all()
+        assert here._unsent
+        loop.add_reader(there._socket.fileno(), there._hear, there._socket)
+        await until(all_heard)
+        here._send(there.name, ALL_TOPICS)
+        await until(told_to_look_at_all)
     finally:
         there.close()
         here.ring("t")
@@ -296,10 +306,13 @@ async def test_full_mailbox(tmp_path):
 async def test_exclusive(tmp_path):
     """With `exclusive` a second process is refused."""
     path = tmp_path / "p.db"
-    async with asyncio.timeout(20), sqlite_broker(path, exclusive="true"):
-        async with traffic("consume", path, exclusive="true") as process:
-            assert await process.stdout.readline() == b""
-            assert await process.wait() != 0
+    async with (
+        asyncio.timeout(20),
+        sqlite_broker(path, exclusive="true"),
+        traffic("consume", path, exclusive="true") as process,
+    ):
+        assert await process.stdout.readline() == b""
+        assert await process.wait() != 0
 
 
 @pytest.mark.parametrize("graceful", [True, False])

@@ -124,3 +124,20 @@ def test_components_that_cannot_be_made(conflicts):
 def test_scopes_keep_apart(conflicts):
     """A component that the app does not see shares nothing with it."""
     assert conflicts({"connectionString": "x.db"}, {"connectionString": "x.db"}, scopes=("b",)) == []
+
+
+async def test_secrets_hide_nothing(desk, monkeypatch):
+    """Values are compared as they are read from a secret store, and a refused reload shows nothing of the new to apps."""
+    file = str(desk.folder.parent / "state.db")
+    monkeypatch.setenv("HIDDEN_PLACE", file)
+    reference = {"name": "connectionString", "secretKeyRef": {"name": "HIDDEN_PLACE", "key": "HIDDEN_PLACE"}}
+    spec = {"type": "state.sqlite", "version": "v1", "metadata": [reference]}
+    hidden = desk.of_dapr("Component", "store", spec, namespace="other", auth={"secretStore": "env"})
+    secrets = desk.component("env", "secretstores.local.env", namespace="other")
+    plain = desk.component("store", "state.sqlite", {"connectionString": file})
+    here, there = desk.app("a"), desk.app("a", token="there", namespace="other")
+    async with desk.start(here, plain):
+        assert not await desk.reload(here, there, plain, hidden, secrets)
+        assert "keeps their data in one place" in desk.told
+        assert await desk.id_of("there") == ""
+        assert len([opened for opened in desk.instance.parts.registry.all_open() if opened.name == "store"]) == 1

@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.required import need, need_command
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "foreground.py"
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 PATIENCE = 20.0
 # Not of the `make test` that runs these tests: it would be the outer make of the one under test.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -85,51 +90,52 @@ def test_ctrl_c_in_a_terminal_under_make(makefile: Path) -> None:
                 process.wait()
 
 
-def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
-    (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, str(SCRIPT), sys.executable, str(tmp_path / "program.py"), *words]
+@contextmanager
+def started(command: list[str]) -> Generator[subprocess.Popen[str]]:
+    """Run a command whose first line is the program's, and end it if the test has not."""
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
     )
-    assert process.stdout
-    assert process.stdout.readline() == "waiting\n"
-    return process
+    with process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "waiting\n"
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()  # which is passed on to the program
+
+
+def foreground(tmp_path: Path, *words: str) -> list[str]:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return [sys.executable, str(SCRIPT), sys.executable, str(tmp_path / "program.py"), *words]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_passed_on_once(tmp_path: Path, number: signal.Signals) -> None:
     """Without a terminal a signal to the group reaches the command, once though it came twice."""
-    process = start(tmp_path)
-    os.killpg(process.pid, number)
-    os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=PATIENCE)
+    with started(foreground(tmp_path)) as process:
+        os.killpg(process.pid, number)
+        os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert output == f"got {number.name}\n"
     assert process.returncode == 0
 
 
 def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
     """The command's exit code is passed through."""
-    process = start(tmp_path, "7")
-    process.terminate()
-    process.communicate(timeout=PATIENCE)
+    with started(foreground(tmp_path, "7")) as process:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 7
 
 
 def test_make_passes_sigterm(makefile: Path) -> None:
     """A SIGTERM to make alone ends the command cleanly."""
     need_command("make", "make")
-    process = subprocess.Popen(
-        ["make", "-f", str(makefile)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "waiting\n"
-    process.terminate()
-    output, _ = process.communicate(timeout=PATIENCE)
+    with started(["make", "-f", str(makefile)]) as process:
+        process.terminate()
+        output, _ = process.communicate(timeout=PATIENCE)
     assert output.startswith("got SIGTERM\n")
 
 

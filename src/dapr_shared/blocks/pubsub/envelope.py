@@ -34,6 +34,9 @@ _ANY_JSON = msgspec.json.Decoder(msgspec.Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _NULL = b"null"
+_CERTAIN_DEPTH = 200
+_MARGIN = 150
+"""Levels that are kept free when a payload is accepted: it is read again where calls are nested deeper."""
 # An escaped backslash or a pair of surrogates stands; one surrogate alone is no character.
 _SURROGATES = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -97,6 +100,8 @@ def _made(draft: EventDraft) -> dict[str, object]:
 
 
 def _completed(draft: EventDraft) -> dict[str, object]:
+    if _too_deep(draft.data):
+        raise EventError("it is not a JSON object that can be read again: it is nested too deep")
     event: dict[str, object] = {}
     for name, value in read_object(draft.data).items():
         text = bytes(value)
@@ -138,8 +143,8 @@ def _is_protobuf(data: bytes) -> bool:
 def json_text(data: bytes) -> bytes | None:
     """The payload as JSON that every parser takes, else `None`.
 
-    What is no character (bytes that are not UTF-8, a surrogate alone) becomes U+FFFD, as in Go. Nested deeper than
-    this process can read (about 1,000) is none.
+    What is no character (bytes that are not UTF-8, a surrogate alone) becomes U+FFFD, as in Go. What is nested deeper
+    than this process can surely read again (about 800) is none.
     """
     if not _is_utf8(data):
         data = data.decode("utf-8", "replace").encode()
@@ -148,7 +153,7 @@ def json_text(data: bytes) -> bytes | None:
             _ANY_JSON.decode(text)
         except (msgspec.DecodeError, RecursionError):
             continue
-        return text
+        return None if _too_deep(text) else text
     return None
 
 
@@ -213,6 +218,19 @@ def _local_time(seconds: int) -> str:
 
 def _rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _too_deep(data: bytes) -> bool:
+    """Whether it is nested so deep that a reader who begins with less of the stack free could fail."""
+    if data.count(b"[") + data.count(b"{") <= _CERTAIN_DEPTH:
+        return False
+    try:
+        _ANY_JSON.decode(b"[" * _MARGIN + data + b"]" * _MARGIN)
+    except RecursionError:
+        return True
+    except msgspec.DecodeError:  # told better by who reads it
+        return False
+    return False
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -24,9 +24,12 @@ EVENT = "event"
 
 _PROBLEM = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _KEY = re.compile(r'(?:Key not found in map : |No value with name )"([^"]+)"')
+_CONTAINER = " (in container '')"
 _UNDECLARED = re.compile(r"undeclared reference to '([^'.]+)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_UNDECLARED = 16
+_SHOWN = 200
+"""Characters of a rule that a message repeats."""
 
 
 class RuleError(ValueError):
@@ -79,13 +82,13 @@ def compile_match(text: str) -> Match:
         try:
             result = expression.eval(data={EVENT: event})
         except (RuntimeError, TypeError, ValueError) as error:  # a value that CEL has no type for
-            raise RouteError(f"the rule {text!r} failed: the event has a value that CEL cannot hold") from error
+            raise RouteError(f"the rule {_shown(text)} failed: the event has a value that CEL cannot hold") from error
         kind: str = result.type().name()
         if kind == "BOOL":
             return result.value()
         if kind == "ERROR":  # an error comes back as a value
-            raise RouteError(f"the rule {text!r} failed: {_reason(text, str(result.value()))}")
-        raise RouteError(f"the rule {text!r} gave no boolean: {kind}")
+            raise RouteError(f"the rule {_shown(text)} failed: {_reason(text, str(result.value()))}")
+        raise RouteError(f"the rule {_shown(text)} gave no boolean: {kind}")
 
     return match
 
@@ -98,7 +101,7 @@ def _compile(text: str) -> Any:
         except (RuntimeError, TypeError) as error:  # TypeError: a text that is not valid Unicode
             names = {name for name in _UNDECLARED.findall(str(error)) if _NAME.fullmatch(name)} - unknown
             if not names or len(unknown) + len(names) > _MOST_UNDECLARED:
-                raise RuleError(f"{text!r} does not compile: {_where(error)}") from error
+                raise RuleError(f"{_shown(text)} does not compile: {_where(error)}") from error
             unknown |= names
 
 
@@ -118,7 +121,9 @@ def _where(error: Exception) -> str:
     found = _PROBLEM.search(str(error))
     if found is None:
         return str(error).partition("\n")[0]
-    return f"line {found[1]}, column {found[2]}: {found[3].removesuffix(' [INVALID_ARGUMENT]')}"
+    return (
+        f"line {found[1]}, column {found[2]}: {found[3].removesuffix(' [INVALID_ARGUMENT]').removesuffix(_CONTAINER)}"
+    )
 
 
 def _reason(text: str, problem: str) -> str:
@@ -128,3 +133,7 @@ def _reason(text: str, problem: str) -> str:
     if key is not None and key[1] in text:
         return f'{code}: nothing has the name "{key[1]}"'
     return code
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -30,6 +30,8 @@ FOREVER: Final = 10 * 365 * 86_400.0
 """Seconds; what "wait without end" is to grpc, for which no grace means to cancel at once."""
 CANCEL_SECONDS: Final = 1.0
 """How long cancelled handlers may take to clean up before `stop` returns without them."""
+REFUSE_SECONDS: Final = 0.3
+"""After the last call in flight has ended, new ones are answered UNAVAILABLE for so long before the port closes."""
 _PENDING_CALLS: Final = 16_384
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 1.0
@@ -123,10 +125,17 @@ class AioServer:
             self._reviving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reviving
+        started = asyncio.get_running_loop().time()
+        self._service.refuse()
+        if grace is None or grace > 0:
+            # grpc cancels what has arrived and is not yet with a handler; so clients are told UNAVAILABLE for a while.
+            await self._service.drained(grace, REFUSE_SECONDS)
         servers = [*self._draining.values()]
         if self._server is not None:
             servers.append(self._server)
-        seconds = FOREVER if grace is None else grace
+        seconds = FOREVER
+        if grace is not None:
+            seconds = max(grace - (asyncio.get_running_loop().time() - started), 0.0)
         await asyncio.gather(*(server.stop(seconds) for server in servers), *self._draining)
         # grpc waits for the calls, not for the handlers that it has cancelled.
         await self._service.drained(CANCEL_SECONDS)

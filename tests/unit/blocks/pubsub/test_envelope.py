@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -218,6 +219,25 @@ def test_characters_that_are_none_are_replaced_in_an_event() -> None:
 def test_json_nested_too_deep_is_text() -> None:
     """What this process could not read again is not called JSON, and costs no crash."""
     assert json_text(b"[" * 100_000 + b"]" * 100_000) is None
+    assert json_text(b"[" * 400 + b"]" * 400) is not None
+    wide = b"[" + b",".join([b"[]"] * 1000) + b"]"
+    assert json_text(wide) is wide
+
+
+@pytest.mark.parametrize("depth", range(100, 2000, 60))
+def test_what_is_accepted_can_be_read_with_less_of_the_stack(depth: int) -> None:
+    """A payload that was taken for JSON is still readable where calls are nested deeper than at its publishing."""
+    events = [make_event(draft(b"[" * depth + b"]" * depth), NOW)]
+    with contextlib.suppress(EventError):
+        events.append(make_event(draft(b'{"a":' + b"[" * depth + b"]" * depth + b"}", EVENT), NOW))
+
+    def read(levels: int) -> None:
+        if levels:
+            read(levels - 1)
+        for event in events if not levels else ():
+            assert envelope.read_object(event)["topic"]
+
+    read(100)
 
 
 @pytest.mark.parametrize(

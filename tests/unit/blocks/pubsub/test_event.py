@@ -68,7 +68,9 @@ def test_a_wrapped_payload_has_the_trace_of_its_metadata(metadata: dict[str, str
     assert {name: value for name, value in body.items() if name.startswith("trace")} == trace
 
 
-@pytest.mark.parametrize("given", [{"content_type": "Application/Octet-Stream; x"}, {"content__type": "application/octet-stream"}])
+@pytest.mark.parametrize(
+    "given", [{"content_type": "Application/Octet-Stream; x"}, {"content__type": "application/octet-stream"}]
+)
 def test_binary_mode(given: dict[str, str]) -> None:
     """Bytes with `ce_…` metadata are an event whose attributes stand there, over HTTP as structured JSON."""
     event = read(b"\x00", ce_ID="1", CE_type="t", ce_data="no", other="x", **given)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from dapr_shared.blocks.pubsub.envelope import EventError
@@ -64,15 +65,11 @@ def test_rules(rule: str, result: bool) -> None:
         ("foo.bar == 1", 'nothing has the name "foo"'),
         ("event.type", "gave no boolean: STRING"),
         ("1", "gave no boolean: INT"),
-        ("event.data.n / 0.0 == event.type", "failed|gave no boolean"),
         ("event.type + 1 == 2", "failed: "),
     ],
 )
 def test_a_rule_that_fails_for_an_event(rule: str, message: str) -> None:
     """What is missing, or is no boolean, is an error of its own kind and names the rule."""
-    if "/ 0.0" in rule:
-        assert compile_match(rule)(event().mapping()) is False
-        return
     with pytest.raises(RouteError, match=message) as failed:
         compile_match(rule)(event().mapping())
     assert repr(rule) in str(failed.value)
@@ -90,7 +87,7 @@ def test_the_content_of_an_event_is_in_no_message() -> None:
     [
         ("event.type ==", "line 1, column 14: Syntax error"),
         ("event.type == 'a' &&\n event.data.n >", "line 2, column 16: Syntax error"),
-        ("event.type.lowerAscii() == 'x'", "line 1, column 23: undeclared reference to 'lowerAscii'"),
+        ("event.type.lowerAscii() == 'x'", "line 1, column 22: undeclared reference to 'lowerAscii'"),
         ("type == 'x'", "line 1, column 6: found no matching overload"),
         ("event.n == 12345678901234567890", "line 1, column 12: invalid int literal"),
         ("event.a == '\ud800'", "not valid Unicode"),
@@ -134,14 +131,14 @@ def test_a_wrong_rule_is_named_by_number_and_path() -> None:
         compile_routes([("event.a == 1", "/a"), ("event.", "/b")])
 
 
-def test_an_event_that_cannot_be_read_whole() -> None:
-    """Nesting that the reader does not follow is an error of the event, and matters only where a rule looks."""
-    deep = event(b'{"type":"x","data":' + b"[" * 900 + b"]" * 900 + b"}")
-    assert compile_routes([("", "/a")]).path(deep) == "/a"
-    try:
-        assert compile_routes([("event.type == 'x'", "/x")]).path(deep) == "/x"
-    except EventError:
-        pass
+def test_an_event_is_read_only_where_a_rule_looks() -> None:
+    """A subscription without rules does not decode the payload; one with rules reads also what no float holds."""
+    odd = event(b'{"type":"x","data":1e999}')
+    assert compile_routes([("event.type == 'x'", "/x")]).path(odd) == "/x"
+    unreadable = CloudEvent({"data": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)}, b"")
+    assert compile_routes([("", "/a")]).path(unreadable) == "/a"
+    with pytest.raises(EventError):
+        compile_routes([("event.type == 'x'", "/x")]).path(unreadable)
 
 
 def test_rules_cost_nothing_where_there_are_none() -> None:
