@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dapr_shared._proto import rpc_pb, runtime_pb
 from dapr_shared.components.memory.pubsub import MemoryPubSub
 from dapr_shared.contracts.component import BackendError
-from dapr_shared.contracts.pubsub import PublishRequest
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.http.messages import BodyTooLargeError, Request
 from tests.support.inprocess import ORDERS, STOCK, TWO_APPS, inprocess
+
+if TYPE_CHECKING:
+    from dapr_shared.contracts.pubsub import PublishRequest
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PUBSUBS = """

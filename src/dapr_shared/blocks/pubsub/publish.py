@@ -125,12 +125,14 @@ class PublishBlock:
         target = self._target(caller, pubsub, topic, given)
         component = target.component
         if target.raw:
+            content_type = ""  # Dapr tells a broker nothing about a single raw payload
             if trace_raw:
                 given = {**given, "traceid": trace.parent, "tracestate": trace.state}
         else:
             draft = EventDraft(caller.app_id, pubsub, topic, data, content_type, given, trace.parent, trace.state)
             data = self._event(target, draft, given)
-        request = PublishRequest(topic_at_broker(component, caller.ref, topic), data, "", given)
+            content_type = content_types.CLOUD_EVENT
+        request = PublishRequest(topic_at_broker(component, caller.ref, topic), data, content_type, given)
         started = perf_counter()
         success = False
         try:

@@ -151,7 +151,7 @@ def test_metadata_overrides_what_it_may() -> None:
     ],
 )
 def test_odd_overrides(metadata: dict[str, str], expected: dict[str, str]) -> None:
-    """traceparent goes before traceid; an empty text means the default; the exact key goes before another case."""
+    """A traceparent goes before traceid; an empty text means the default; the exact key goes before another case."""
     event = made(metadata=metadata, traceparent=PARENT)
     assert event.items() >= expected.items()
 
@@ -245,7 +245,7 @@ def test_what_is_accepted_can_be_read_with_less_of_the_stack(depth: int) -> None
     [(text, True) for text in ("1", "t", "T", "true", "TRUE", "True")]
     + [(text, False) for text in ("0", "f", "F", "false", "FALSE", "False", "")],
 )
-def test_raw_payload_is_read_as_go_does(text: str, value: bool) -> None:
+def test_raw_payload_is_read_as_go_does(text: str, *, value: bool) -> None:
     """Go's twelve words for a boolean, and nothing for false."""
     assert is_raw_payload({"rawPayload": text}) is value
 

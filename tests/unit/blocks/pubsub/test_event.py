@@ -15,7 +15,7 @@ from dapr_shared.contracts.pubsub import Message
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def read(data: bytes | dict[str, Any], content_type: str = "", raw: bool = False, **metadata: str) -> CloudEvent:
+def read(data: bytes | dict[str, Any], content_type: str = "", *, raw: bool = False, **metadata: str) -> CloudEvent:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     given = {name.replace("__", "-"): value for name, value in metadata.items()}
     return read_event(Message("nsorders", body, content_type, given), pubsub="ps", topic="orders", raw=raw)
@@ -107,7 +107,7 @@ def test_the_trace_falls_back_to_the_broker_s_metadata() -> None:
         (None, False),
     ],
 )
-def test_expiry(expiration: Any, expired: bool) -> None:
+def test_expiry(expiration: Any, *, expired: bool) -> None:
     """An event is expired when its RFC 3339 expiration is past; anything else never expires."""
     assert read({"expiration": expiration}).expired(NOW) is expired
     assert not read({}).expired(NOW)

@@ -27,6 +27,7 @@ async def test_a_message_is_published_as_an_event_of_the_caller(block, broker, c
     (request,) = broker.published
     event = json.loads(request.data)
     assert (request.topic, request.metadata) == ("t", {"k": "v"})
+    assert request.content_type == "application/cloudevents+json"
     assert (event["source"], event["topic"], event["pubsubname"], event["data"]) == ("orders", "t", "ps", [1])
     assert (event["traceid"], event["tracestate"]) == (PARENT, "a=b")
 
@@ -36,7 +37,7 @@ async def test_a_raw_payload_goes_untouched(block, broker, caller) -> None:
     metadata = {"rawPayload": "true"}
     await block.publish(caller, "ps", "t", b"\xff", JSON, metadata, TRACE)
     await block.publish(caller, "ps", "t", b"\xff", JSON, metadata, TRACE, trace_raw=True)
-    assert [request.data for request in broker.published] == [b"\xff", b"\xff"]
+    assert [(request.data, request.content_type) for request in broker.published] == [(b"\xff", "")] * 2
     assert broker.published[0].metadata == {"rawPayload": "true"}
     assert broker.published[1].metadata == {"rawPayload": "true", "traceid": PARENT, "tracestate": "a=b"}
     assert metadata == {"rawPayload": "true"}
@@ -205,7 +206,7 @@ async def test_raw_entries(block, broker, caller) -> None:
     """They keep their bytes and content type."""
     entries = [
         PublishEntry("1", b"\xff", "image/png"),
-        PublishEntry("2", b'"AP8="', "application/octet-stream", None, True),
+        PublishEntry("2", b'"AP8="', "application/octet-stream", is_json=True),
     ]
     assert await block.bulk_publish(caller, "ps", "t", entries, {"rawPayload": "true"}, TRACE) == []
     assert {(request.data, request.content_type) for request in broker.published} == {
@@ -220,8 +221,8 @@ async def test_raw_entries(block, broker, caller) -> None:
         (PublishEntry("", b""), errors.PUBSUB_ENTRIES),
         (PublishEntry("1", b""), errors.PUBSUB_ENTRIES),
         (PublishEntry("2", b"[]", "application/cloudevents+json"), errors.PUBSUB_CLOUD_EVENT),
-        (PublishEntry("2", b"1", "text/plain", None, True), errors.PUBSUB_EVENT_TYPE),
-        (PublishEntry("2", b"1", "", None, True), errors.PUBSUB_EVENT_TYPE),
+        (PublishEntry("2", b"1", "text/plain", is_json=True), errors.PUBSUB_EVENT_TYPE),
+        (PublishEntry("2", b"1", "", is_json=True), errors.PUBSUB_EVENT_TYPE),
     ],
 )
 async def test_one_wrong_entry_refuses_all(block, broker, caller, entry, row) -> None:

@@ -52,7 +52,7 @@ def event(data: bytes | None = None) -> CloudEvent:
         ("true", True),
     ],
 )
-def test_rules(rule: str, result: bool) -> None:
+def test_rules(rule: str, *, result: bool) -> None:
     """A rule sees every attribute of the event, its numbers as doubles; a variable that is unknown may stay unused."""
     assert compile_match(rule)(event().mapping()) is result
 

@@ -45,7 +45,7 @@ def opened(**metadata: str) -> Opened:
     ],
 )
 @pytest.mark.parametrize("kind", ["publishing", "subscription"])
-def test_scopes(metadata: dict[str, str], app: str, topic: str, allowed: bool, kind: str) -> None:
+def test_scopes(metadata: dict[str, str], app: str, topic: str, kind: str, *, allowed: bool) -> None:
     """Allowed topics first, then protected ones and the app's entry; an app without one is free."""
     given = {name if name != "scopes" else f"{kind}scopes": value for name, value in metadata.items()}
     scopes = scopes_of(opened(**given))
