@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -32,6 +31,7 @@ from tests.support.recording_app import PUBSUB, TOPICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.instance import Instance
 
@@ -290,10 +290,10 @@ def crash_for(folder: Path, seconds: float, seed: int) -> Account:
 def _check(tmp_path: Path, seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**6))
     with capsys.disabled():
-        print(f"\nCRASH_SEED={seed}", flush=True)
+        print(f"\nCRASH_SEED={seed}", flush=True)  # noqa: T201 - a failure is repeated with it
     account = crash_for(tmp_path, seconds, seed)
     with capsys.disabled():
-        print(account, flush=True)
+        print(account, flush=True)  # noqa: T201 - what the test is for
     assert account.lost == 0
     assert account.unknown == 0
     assert account.delivered == account.published + account.unanswered_delivered

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from dapr_shared._proto import appcallback_pb
 from dapr_shared.channel.grpc import GrpcAppChannel, lost
@@ -92,7 +93,10 @@ async def _list_grpc(channel: GrpcAppChannel, timeout: float) -> list[AskedSubsc
         if error.code is GrpcCode.UNIMPLEMENTED:
             return []
         raise SubscriptionListError(f"ListTopicSubscriptions answered {error.code.name}: {error.message}") from error
-    response = appcallback_pb.ListTopicSubscriptionsResponse.FromString(data)
+    try:
+        response = appcallback_pb.ListTopicSubscriptionsResponse.FromString(data)
+    except DecodeError as error:
+        raise SubscriptionListError(f"ListTopicSubscriptions answered no list of subscriptions: {error}") from error
     asked: list[AskedSubscription] = []
     for entry in response.subscriptions:
         rules = [(rule.match, rule.path) for rule in entry.routes.rules]
@@ -116,7 +120,10 @@ async def _list_grpc(channel: GrpcAppChannel, timeout: float) -> list[AskedSubsc
 def _asked(entry: dict[str, Any]) -> AskedSubscription:
     """One entry of `/dapr/subscribe` (http-api §13): `routes.default` beats `route`."""
     routes: dict[str, Any] = _mapping(entry, "routes")
-    given = cast("Sequence[dict[str, Any]]", routes.get("rules") or [])
+    try:
+        given = msgspec.convert(routes.get("rules") or [], type=list[dict[str, Any]])
+    except msgspec.ValidationError as error:
+        raise SubscriptionListError(f"GET /dapr/subscribe answered routes.rules that are no list: {error}") from error
     rules = [(str(rule.get("match") or ""), str(rule.get("path") or "")) for rule in given]
     default = str(routes.get("default") or entry.get("route") or "")
     if default:
@@ -182,7 +189,10 @@ async def deliver_grpc(
         if error.code is GrpcCode.UNIMPLEMENTED:
             return Reply.DROP_SILENTLY, "the app does not implement OnTopicEvent"
         return Reply.RETRY, f"{error.code.name}: {error.message}"
-    return reply_of_status(appcallback_pb.TopicEventResponse.FromString(data).status)
+    try:
+        return reply_of_status(appcallback_pb.TopicEventResponse.FromString(data).status)
+    except DecodeError:
+        return Reply.RETRY, "OnTopicEvent answered no TopicEventResponse"
 
 
 def reply_of_status(status: int) -> tuple[Reply, str]:
@@ -192,6 +202,19 @@ def reply_of_status(status: int) -> tuple[Reply, str]:
     if status == appcallback_pb.TopicEventResponse.DROP:
         return Reply.DROP, "status DROP"
     return Reply.RETRY, "status RETRY" if status == appcallback_pb.TopicEventResponse.RETRY else f"status {status}"
+
+
+class _EntryStatus(msgspec.Struct, rename="camel"):
+    """One entry of the answer to a bulk envelope."""
+
+    entry_id: str = ""
+    status: str = ""
+
+
+class _BulkAnswer(msgspec.Struct):
+    """The answer to a bulk envelope."""
+
+    statuses: list[_EntryStatus] | None = None
 
 
 async def deliver_bulk_http(
@@ -207,13 +230,12 @@ async def deliver_bulk_http(
     if not 200 <= answer.status <= 299:
         return replies
     try:
-        statuses: object = msgspec.json.decode(body, type=dict[str, Any]).get("statuses")
+        answered = msgspec.json.decode(body, type=_BulkAnswer)
     except msgspec.MsgspecError:
         return replies
-    for entry in cast("Sequence[dict[str, Any]]", statuses or []):
-        entry_id, status = str(entry.get("entryId", "")), entry.get("status")
-        if entry_id in replies and status in ("SUCCESS", "DROP"):
-            replies[entry_id] = Reply(status)
+    for entry in answered.statuses or ():
+        if entry.entry_id in replies and entry.status in ("SUCCESS", "DROP"):
+            replies[entry.entry_id] = Reply(entry.status)
     return replies
 
 
@@ -233,7 +255,11 @@ async def deliver_bulk_grpc(
     except GrpcError as error:
         return dict.fromkeys(ids, Reply.DROP_SILENTLY if error.code is GrpcCode.UNIMPLEMENTED else Reply.RETRY)
     replies = dict.fromkeys(ids, Reply.RETRY)
-    for entry in appcallback_pb.TopicEventBulkResponse.FromString(data).statuses:
+    try:
+        statuses = appcallback_pb.TopicEventBulkResponse.FromString(data).statuses
+    except DecodeError:
+        return replies
+    for entry in statuses:
         if entry.entry_id in replies:
             replies[entry.entry_id] = reply_of_status(entry.status)[0]
     return replies

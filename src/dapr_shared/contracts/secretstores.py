@@ -36,6 +36,12 @@ class SecretStore(Component[S]):
     async def bulk(self, metadata: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """All secrets, by name. Raises `BackendError`."""
 
+    async def refresh(self) -> None:
+        """Read the source again, where it was read once at start; on failure what was read before stays.
+
+        Called when the operator asks for a reload (SIGHUP), so that rotated tokens take effect. Raises `BackendError`.
+        """
+
     def source_names(self, name: str) -> frozenset[str]:
         """Every name under which the source of this store knows the secret `name`.
 

@@ -127,6 +127,11 @@ async def _value(app: App, item: MetadataItem, where: str, reader: ReadSecret, p
         return None
     if not value:
         problems.append(f"{app.origin}: {where}: the token is empty")
+    elif not value.isprintable() or not value.isascii() or value != value.strip():
+        problems.append(
+            f"{app.origin}: {where}: the token has a line end, a space at an end, or another character that no header "
+            "can carry; store it without"
+        )
     return value
 
 

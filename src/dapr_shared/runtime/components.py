@@ -82,6 +82,15 @@ class ComponentLoader:
             raise wanted.failure
         await self._apply(wanted.definitions, apps)
 
+    async def refresh_secrets(self) -> None:
+        """Have every secret store read its source again; one that cannot keeps what it has, and that is told."""
+        for opened in self._registry.all_open():
+            if isinstance(opened.component, SecretStore):
+                try:
+                    await opened.component.refresh()
+                except BackendError as error:
+                    self._events.component_warning(opened.name, opened.type, opened.namespace, str(error))
+
     def reader(self, namespace: str) -> ReadSecret:
         """Reads secrets for resources of a namespace, whatever the scopes of the store say: it is the instance's own."""
 

@@ -69,6 +69,7 @@ class Instance:
         )
         self._reloader = Reloader(self.parts, self._sources, configuration, events)
         self._reload_wanted = asyncio.Event()
+        self._refresh_wanted = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @asynccontextmanager
@@ -103,7 +104,8 @@ class Instance:
             yield
 
     def request_reload(self) -> None:
-        """Read the resources again soon (SIGHUP)."""
+        """Read the resources and secrets again soon (SIGHUP)."""
+        self._refresh_wanted = True
         self._reload_wanted.set()
 
     async def failed(self) -> None:
@@ -173,7 +175,8 @@ class Instance:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
-            await self._reloader.reload()
+            refresh, self._refresh_wanted = self._refresh_wanted, False
+            await (self._reloader.refresh() if refresh else self._reloader.reload())
 
     async def _reload_on_change(self, watched: AsyncIterator[None]) -> None:
         async for _ in watched:

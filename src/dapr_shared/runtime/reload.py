@@ -72,6 +72,12 @@ class Reloader:
         """Put the first resources in force. Raises one of `WRONG_RESOURCES`."""
         await self._apply(resources)
 
+    async def refresh(self) -> bool:
+        """Like `reload`, with everything read again that resources refer to: secrets that were rotated take effect."""
+        await self._parts.loader.refresh_secrets()
+        self._incomplete = True
+        return await self.reload()
+
     async def reload(self) -> bool:
         """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong."""
         started = perf_counter()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dapr_shared.contracts.invocation import InvokeRequest
+from tests.support.required import need_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +27,7 @@ class Certificates:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory) -> Certificates:
     """Certificates made for this run by the openssl command."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
+    openssl = need_command("openssl", "openssl")
     folder = tmp_path_factory.mktemp("certificates")
 
     def run(*arguments: str) -> None:

@@ -14,10 +14,15 @@ from dapr_shared.contracts.invocation import AppTimeoutError, AppUnreachableErro
 from dapr_shared.core.ids import AppRef
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError
 from tests.support.app_servers import H2cApp, HttpApp, free_port, raw_server
-
-pytest.importorskip("pyreqwest")
+from tests.support.required import need_module
 
 REF = AppRef("orders")
+
+
+@pytest.fixture(autouse=True)
+def _client_library():
+    """What the channel connects with."""
+    need_module("pyreqwest")
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import resource
 import apsw
 import pytest
 
+from dapr_shared.components.sqlite import pubsub_statements as statements
 from dapr_shared.components.sqlite.pubsub_schema import APPLICATION, VERSION
 from dapr_shared.components.sqlite.pubsub_settings import SqlitePubSubSettings
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
@@ -454,6 +455,31 @@ async def test_read_ahead_is_bounded(tmp_path):
         await inbox.count(10)
         assert await subscription.pending() == 2000
         assert rows(tmp_path / "p.db", "SELECT count(*) FROM deliveries")[0][0] <= 20
+
+
+async def test_large_messages_come_in_small_batches(tmp_path, monkeypatch):
+    """However many messages there is room for, one batch holds little more payload than its bound, also of returned ones."""
+    monkeypatch.setattr("dapr_shared.components.sqlite.pubsub_statements.BATCH_BYTES", 50_000)
+    batches: list[int] = []
+    take = statements.take
+
+    def measured(claim, cursor):
+        batch = take(claim, cursor)
+        batches.append(sum(len(message.data) for message in batch.messages))
+        return batch
+
+    monkeypatch.setattr(statements, "take", measured)
+    async with sqlite_broker(tmp_path / "p.db") as broker:
+        await publish(broker, *(str(number) * 20_000 for number in range(10, 40)))
+        inbox = Inbox()
+        inbox.gate.clear()
+        subscription = await broker.subscribe(ask(), inbox)
+        await inbox.count(30)
+        await subscription.stop(0)
+        inbox.gate.set()
+        await drained(await broker.subscribe(ask(), inbox))
+        assert len(inbox.messages) == 60
+        assert max(batches) < 100_000
 
 
 async def test_many_failures_are_bounded(tmp_path, monkeypatch):

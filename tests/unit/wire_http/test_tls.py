@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 
@@ -10,14 +9,13 @@ import pytest
 
 from dapr_shared.wire.http.client import ConnectError, HttpClient
 from dapr_shared.wire.http.messages import Response
+from tests.support.required import need_command
 
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
     """A server's context, and a client's that trusts it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
+    openssl = need_command("openssl", "openssl")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",

@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb
-from dapr_shared.blocks.pubsub.delivery import topic_event
 from dapr_shared.blocks.pubsub.streaming import STOP_GRACE
 from dapr_shared.channel.callbacks import reply_of_status
 from dapr_shared.core import errors
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     from dapr_shared.api.grpc.call import GrpcCall
     from dapr_shared.blocks.pubsub.streaming import StreamingBlock, TopicStream
-
-_ROUTE = "/"
-"""The route of every streamed event, as daprd sends it."""
 
 
 class TopicStreamRpc:
@@ -55,8 +51,7 @@ class TopicStreamRpc:
                         replies.result()  # the client has ended its side, or sent what it may not
                         return
                     response = runtime_pb.SubscribeTopicEventsResponseAlpha1()
-                    message = topic_event(event.result(), initial.pubsub_name, initial.topic, _ROUTE)
-                    response.event_message.MergeFrom(message)
+                    response.event_message.MergeFrom(event.result())
                     yield response.SerializeToString()
             finally:
                 await events.aclose()

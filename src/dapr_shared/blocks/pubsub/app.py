@@ -122,17 +122,17 @@ class AppSubscriptions:
     def reachable_changed(self, *, reachable: bool) -> None:
         """The app's port has begun or ceased to accept connections."""
         self._reachable = reachable
+        self._doubted = False  # whoever watches the app has looked: there is nothing left to doubt
         if reachable:
             self._ask = True
-            self._doubted = False
+            self._stopped = ""
             self._retry_delay = RETRY_FIRST
         self.kick()
 
     def doubt(self) -> None:
         """A delivery did not reach the app: pause, and look whether it is there."""
-        if not self._doubted:
+        if self._reachable and not self._doubted:
             self._doubted = True
-            asyncio.get_running_loop().call_later(DOUBT_CHECK, self.kick)
             self.kick()
 
     def refresh(self) -> None:
@@ -175,6 +175,9 @@ class AppSubscriptions:
             while self._dirty and not self._closing:
                 self._dirty = False
                 await self._look()
+        except Exception as error:  # noqa: BLE001 - the next look mends what a failing broker or a defect left
+            self._events.defect(f"subscriptions of {self.ref}", error)
+            self._again_later()
         finally:
             self._task = None
             if self._dirty and not self._closing:
@@ -182,8 +185,11 @@ class AppSubscriptions:
 
     async def _look(self) -> None:
         failed = False
-        if self._doubted and self.channel is not None and await self.channel.reachable():
-            self._doubted = False
+        if self._doubted and self.channel is not None:
+            if await self.channel.reachable():
+                self._doubted = False
+            else:
+                self._ask = True  # it went: when it is back it may want something else
         why = self.absent()
         if why is None and self._ask:
             failed = not await self._ask_app()

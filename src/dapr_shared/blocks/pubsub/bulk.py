@@ -85,6 +85,9 @@ class BulkDelivery:
         outcomes = dict.fromkeys((entry.entry_id for entry in entries), (Outcome.RELEASED, Reply.RETRY))
         try:
             outcomes = await self._outcomes(path, entries)
+        except Exception as error:  # noqa: BLE001 - a defect of ours loses no message: it comes again
+            self._delivery.defect(error)
+            outcomes = dict.fromkeys(outcomes, (Outcome.RETRY, Reply.RETRY))
         finally:
             for entry in entries:
                 if not entry.outcome.done():

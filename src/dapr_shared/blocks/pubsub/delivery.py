@@ -108,7 +108,7 @@ class TopicDelivery:
             event, path = found
             return await self._deliver(message, event, path)
         except Exception as error:  # noqa: BLE001 - a defect of ours loses no message: it comes again
-            self._events.defect(f"delivery to {self.subscriptions.ref}", error)
+            self.defect(error)
             return Outcome.RETRY, Reply.RETRY
 
     async def prepare(self, message: Message) -> tuple[CloudEvent, str] | Outcome:
@@ -161,6 +161,10 @@ class TopicDelivery:
             return False
         self.subscriptions.doubt()  # it broke off and is gone: it crashed or was stopped
         return True
+
+    def defect(self, error: Exception) -> None:
+        """Tell of an exception that nothing expected."""
+        self._events.defect(f"delivery to {self.subscriptions.ref}", error)
 
     async def failed(self, message: Message, problem: str) -> Outcome:
         """The app did not accept it, or it is no event: to the dead-letter topic if there is one, else again."""
@@ -238,5 +242,8 @@ def topic_event(event: CloudEvent, pubsub: str, topic: str, path: str) -> appcal
         pubsub_name=pubsub,
         path=path,
     )
-    request.extensions.update(event.extensions())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - protobuf's own for Struct
+    try:
+        request.extensions.update(event.extensions())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - protobuf's own for Struct
+    except (ValueError, OverflowError) as error:  # a number that no double holds
+        raise EventError(f"an attribute cannot be sent: {error}") from error
     return request

@@ -67,6 +67,8 @@ class SubscriptionManager:
         grace: float,
     ) -> None:
         """Serve exactly these apps. `changed`: those whose App is another now; `grace`: seconds for those that go."""
+        if self._closed:  # a reload that was late: nothing begins while the instance ends
+            return
         gone = [self._apps.pop(ref) for ref in list(self._apps) if ref not in apps]
         for ref, channel in apps.items():
             subscriptions = self._apps.get(ref)

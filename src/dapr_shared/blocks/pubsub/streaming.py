@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Mapping  # noqa: TC003 - part of pub
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from dapr_shared.blocks.pubsub.delivery import TopicDelivery
+from dapr_shared.blocks.pubsub.delivery import TopicDelivery, topic_event
+from dapr_shared.blocks.pubsub.envelope import EventError
 from dapr_shared.blocks.pubsub.subscriptions import SubscriptionKind, TopicSubscription
 from dapr_shared.blocks.pubsub.topics import scopes_of, topic_at_broker
 from dapr_shared.channel.callbacks import Reply
@@ -20,8 +21,8 @@ from dapr_shared.contracts.pubsub import Message, Outcome, PubSub, SubscribeRequ
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
+    from dapr_shared._proto import appcallback_pb
     from dapr_shared.blocks.pubsub.delivery import TopicDeliveries
-    from dapr_shared.blocks.pubsub.event import CloudEvent
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.core.ids import AppRef
@@ -42,7 +43,7 @@ class TopicStream:
         self.ref: AppRef = caller.ref
         self.channel: AppChannel | None = None
         self._delivery = TopicDelivery(deliveries, cast("Any", self), wanted, component)
-        self._events: asyncio.Queue[CloudEvent] = asyncio.Queue()
+        self._events: asyncio.Queue[appcallback_pb.TopicEventRequest] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
 
     def absent(self) -> str | None:
@@ -58,12 +59,16 @@ class TopicStream:
         found = await self._delivery.prepare(message)
         if isinstance(found, Outcome):
             return found
-        event, _ = found
+        event, path = found
+        try:
+            request = topic_event(event, self._delivery.component.name, self._delivery.subscription.topic, path)
+        except EventError as error:  # it would end the stream, and the next one
+            return await self._delivery.failed(message, str(error))
         if event.id in self._waiting:  # the same event twice at once: one reply answers one of them
             return Outcome.RETRY
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[event.id] = reply
-        self._events.put_nowait(event)
+        self._events.put_nowait(request)
         try:
             answer = await reply
         finally:
@@ -85,7 +90,7 @@ class TopicStream:
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
-    async def events(self) -> AsyncGenerator[CloudEvent]:
+    async def events(self) -> AsyncGenerator[appcallback_pb.TopicEventRequest]:
         """The events for the app, one after the other."""
         while True:
             yield await self._events.get()

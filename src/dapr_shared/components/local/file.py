@@ -58,11 +58,23 @@ class FileSecretStore(SecretStore[FileSettings]):
 
     async def start(self, stack: AsyncExitStack) -> None:
         self._separator = self.settings.nested_separator or DEFAULT_SEPARATOR
-        path = Path(self.settings.secrets_file)
-        document = await asyncio.to_thread(_read, path)
         self._source_names: dict[str, frozenset[str]] = {}
-        self._secrets = self._several(document) if self.settings.multi_valued else self._flat(document)
+        await self._load()
         stack.callback(self._forget)
+
+    async def refresh(self) -> None:
+        """Read the file again. Raises `BackendError`; then the secrets that were read before stay."""
+        self._open()
+        await self._load()
+
+    async def _load(self) -> None:
+        document = await asyncio.to_thread(_read, Path(self.settings.secrets_file))
+        before, self._source_names = self._source_names, {}
+        try:
+            self._secrets = self._several(document) if self.settings.multi_valued else self._flat(document)
+        except BackendError:
+            self._source_names = before
+            raise
 
     async def get(self, name: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         secret = self._open().get(name)

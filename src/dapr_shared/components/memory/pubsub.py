@@ -84,6 +84,9 @@ class MemoryPubSub(PubSub[MemoryPubSubSettings]):
     _groups: dict[tuple[str, str], _Group] | None = None
     """By topic and group; `None` before the start and after the end."""
 
+    def data_location(self) -> str | None:
+        return None
+
     async def start(self, stack: AsyncExitStack) -> None:
         self._groups = {}
         self._by_topic: dict[str, list[_Group]] = {}

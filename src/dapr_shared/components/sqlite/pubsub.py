@@ -79,6 +79,10 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
     _opened: Shared | None = None
     """`None` before the start and after the end."""
 
+    def data_location(self) -> str | None:
+        path = parse_location(self.settings.connection_string).path
+        return None if path is None else f"sqlite:{path.resolve()}"
+
     async def start(self, stack: AsyncExitStack) -> None:
         settings = self.settings
         location = parse_location(settings.connection_string)

@@ -170,24 +170,27 @@ def _take_new(claim: Claim, start: int, taken: list[Taken], size: int, cursor: C
 
 def _take_free(claim: Claim, cursor: Cursor) -> tuple[list[Taken], int]:
     """Take free deliveries, and the bytes of them; those whose message is gone or expired are done."""
-    taken: list[Taken] = []
-    size = 0
+    group, taken, size = claim.group, list[Taken](), 0
     while len(taken) < claim.limit and size < BATCH_BYTES:
         rows = cursor.execute(
-            f"SELECT d.message, d.key, d.failures, {_MESSAGE} FROM deliveries d INDEXED BY deliveries_free "
-            f"LEFT JOIN messages m ON m.id = d.message WHERE d.grp = ? AND d.owner = {FREE} ORDER BY d.message LIMIT ?",
-            (claim.group, min(claim.limit - len(taken), 32)),
+            "SELECT d.message, d.key, d.failures, m.id, m.expires, m.content_type, m.metadata "
+            "FROM deliveries d INDEXED BY deliveries_free LEFT JOIN messages m ON m.id = d.message "
+            f"WHERE d.grp = ? AND d.owner = {FREE} ORDER BY d.message LIMIT ?",
+            (group, claim.limit - len(taken)),
         ).fetchall()
         if not rows:
-            return taken, size
-        for number, key, failures, found, _, content_type, metadata, data, expires in rows:
+            break
+        for number, key, failures, found, expires, content_type, metadata in rows:
             if found is None or (expires is not None and expires <= claim.now):
-                finish(cursor, claim.group, number, key, FREE, FREE)
+                finish(cursor, group, number, key, FREE, FREE)
                 continue
+            if size >= BATCH_BYTES:
+                break
             cursor.execute(
-                "UPDATE deliveries SET owner = ? WHERE grp = ? AND message = ?", (claim.owner, claim.group, number)
+                "UPDATE deliveries SET owner = ? WHERE grp = ? AND message = ?", (claim.owner, group, number)
             )
-            taken.append(Taken(claim.group, number, key, failures, content_type, metadata, data))
+            ((data,),) = cursor.execute("SELECT data FROM messages WHERE id = ?", (number,)).fetchall()
+            taken.append(Taken(group, number, key, failures, content_type, metadata, data))
             size += len(data)
     return taken, size
 
