@@ -2,7 +2,7 @@
 
     python examples/02-apps-that-come-and-go/run.py
 
-Ctrl-C or SIGTERM ends everything, exit code 0. The exit code is 1 if something does not start or has ended by itself.
+Ctrl-C or SIGTERM ends everything, exit code 0. The exit code is 1 if something does not start or the instance dies.
 Environment variables, all optional:
 
     HTTP_PORT GRPC_PORT METRICS_PORT   ports of the instance on 127.0.0.1; 3500, 50001, 9090
@@ -14,9 +14,9 @@ Standard library only. Needs dapr_shared in the Python that runs it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -91,6 +91,11 @@ class Example:
         for name, number in APPS.items():
             apps = apps.replace(f"port: {number}", f"port: {self.ports[name]}")
         (self.state / "apps.yaml").write_text(apps, encoding="utf-8")
+        for name in APPS:
+            file = self._file_of(name)
+            file.touch(mode=0o600)  # it has the token
+            lines = [f"{key}={value}\n" for key, value in self.environment_of(name).items()]
+            file.write_text("".join(lines), encoding="utf-8")
         tokens = {f"{name.upper()}_TOKEN": token for name, token in self.tokens.items()}
         command = ["-m", "dapr_shared", "run", "--apps", str(self.state / "apps.yaml")]
         command += ["--data-dir", str(self.state / "data"), "--metrics-port", str(self.metrics)]
@@ -126,6 +131,26 @@ class Example:
                 last = self._log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
                 raise RunError("\n".join([f"{name} ended with exit code {child.returncode}:", *last]))
 
+    def watch(self) -> None:
+        """Report each app that ends: apps may. Raises `RunError` when the instance has ended."""
+        while True:
+            time.sleep(POLL_SECONDS)
+            for name in [name for name in STARTED if name in self._children]:
+                if self._children[name].poll() is not None:
+                    del self._children[name]
+                    print(
+                        f"\n{name} has ended; the instance goes on. Start it again:\n  {self._again(name)}", flush=True
+                    )
+            self.check()
+
+    def _again(self, name: str) -> str:
+        """The command that starts an app in another terminal."""
+        words = shlex.join([shown(Path(sys.executable)), shown(HERE / f"{name}.py")])
+        return f"env $(cat {shlex.quote(shown(self._file_of(name)))}) {words}"
+
+    def _file_of(self, name: str) -> Path:
+        return self.state / f"{name}.env"
+
     def stop(self) -> None:
         """End the instance, which lets deliveries in flight finish, then the apps."""
         for child in self._children.values():
@@ -154,19 +179,18 @@ class Example:
     def summary(self) -> str:
         """What runs, and the commands of the story."""
         api = f"http://{HOST}:{self.http}"
-        words = self.state / "mail.env"
-        words.touch(mode=0o600)
-        words.write_text("".join(f"{key}={value}\n" for key, value in self.environment_of("mail").items()))
+        order = shlex.quote('{"item":"tea","amount":2,"to":"ann@example.org"}')
         return "\n".join(
             [
                 f"One instance ({api}) and the apps {' and '.join(STARTED)} are ready; mail is not started. Ctrl-C ends it.",
                 "",
                 "Place an order, as often as you like:",
-                f"  curl -H 'dapr-api-token: {self.tokens['order']}' -H 'content-type: application/json' "
-                '-d \'{"item":"tea","amount":2,"to":"ann@example.org"}\' '
-                f"{api}/v1.0/invoke/order/method/orders",
+                (
+                    f"  curl -H 'dapr-api-token: {self.tokens['order']}' -H 'content-type: application/json' "
+                    f"-d {order} {api}/v1.0/invoke/order/method/orders"
+                ),
                 "Start mail in another terminal (Ctrl-C ends it), also again and again:",
-                f"  env $(cat {shown(words)}) {shown(Path(sys.executable))} {shown(HERE / 'mail.py')}",
+                f"  {self._again('mail')}",
                 "See what the instance keeps for mail while it is away (after its first start):",
                 f"  curl -H 'dapr-api-token: {self.tokens['mail']}' {api}/v1.0/metadata",
             ]
@@ -197,9 +221,7 @@ def main() -> int:
         example = Example(Path(os.environ.get("STATE") or CHECKOUT / ".state" / "02").absolute())
         example.start()
         print(example.summary(), flush=True)
-        while True:
-            time.sleep(POLL_SECONDS)
-            example.check()
+        example.watch()
     except KeyboardInterrupt:
         print("\nEnding", flush=True)
         return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,13 @@ from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.settings import Settings, check
 from dapr_shared.runtime.sources import Sources
-from dapr_shared.wire.grpc.interface import Metadata
 from dapr_shared.wire.http.messages import Headers, Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from dapr_shared.wire.grpc.interface import Metadata
 
 TWO_APPS = """
     apiVersion: shared.dapr.io/v1alpha1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 
 import pytest
 
@@ -32,6 +33,16 @@ def need_command(name: str, package: str) -> str:
 def need_module(name: str) -> None:
     """`need` for a Python package of the requirement files."""
     need(importlib.util.find_spec(name) is not None, f"the Python package {name} (make environment-dev)")
+
+
+def has_ipv6_loopback() -> bool:
+    """Whether `::1` can be listened on: what Python was built with says nothing about the machine."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def in_ci() -> bool:

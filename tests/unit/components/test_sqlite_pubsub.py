@@ -209,6 +209,17 @@ async def test_max_size(tmp_path):
         assert rows(path, "SELECT bytes = (SELECT sum(length(data)) FROM messages) FROM totals") == [(1,)]
 
 
+async def test_message_larger_than_max_size(tmp_path):
+    """A message that would never fit is refused as such, and removes nothing."""
+    async with sqlite_broker(tmp_path / "p.db", maxSize="100") as broker:
+        await publish(broker, "a")
+        with pytest.raises(BackendError, match=r"the message is larger \(101 bytes\) than maxSize \(100 bytes\)"):
+            await publish(broker, "x" * 101)
+        failures = await broker.bulk_publish("orders", [BulkEntry("1", bytes(101)), BulkEntry("2", b"b")], {})
+        assert [failure.entry_id for failure in failures] == ["1"]
+        assert rows(tmp_path / "p.db", "SELECT bytes FROM totals") == [(2,)]
+
+
 async def test_full_of_messages_for_nobody(tmp_path):
     """Messages of a topic without a group are not removed to make room: somebody may subscribe to them yet."""
     async with sqlite_broker(tmp_path / "p.db", maxSize="100") as broker:

@@ -374,7 +374,16 @@ async def test_a_server_that_closes_connections(life) -> None:
 def certificate(tmp_path_factory) -> tuple[bytes, bytes]:
     """A certificate of "app.internal" and its key, made for this run."""
     folder = tmp_path_factory.mktemp("tls")
-    command = [need_command("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = [
+        need_command("openssl", "openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
     command += ["-days", "2", "-subj", "/CN=app.internal", "-addext", "subjectAltName=DNS:app.internal"]
     command += ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
     subprocess.run(command, check=True, capture_output=True)

@@ -102,8 +102,7 @@ class RawClient:
     """One HTTP/2 connection that sends what it is told."""
 
     def __init__(self, server) -> None:
-        host, _, port = server.address.rpartition(":")
-        self._address = (host, int(port))
+        self._address: str = server.address
         self._http = h2.connection.H2Connection(
             h2.config.H2Configuration(
                 client_side=True,
@@ -114,12 +113,24 @@ class RawClient:
             )
         )
 
-    async def call(self, path: bytes, *headers: tuple[bytes, bytes], body: bytes = b"\x00\x00\x00\x00\x01x") -> dict:
-        """Call and answer all headers and trailers; none when the server hung up."""
-        reader, writer = await asyncio.open_connection(*self._address)
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._address.startswith("unix:"):
+            return await asyncio.open_unix_connection(self._address.removeprefix("unix:"))
+        host, _, port = self._address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+    async def call(
+        self,
+        path: bytes,
+        *headers: tuple[bytes, bytes],
+        body: bytes = b"\x00\x00\x00\x00\x01x",
+        patience: float = 0.3,
+    ) -> dict:
+        """Call and answer all headers and trailers; none when the server hung up or let `patience` seconds pass."""
+        reader, writer = await self._connect()
         answer: dict[bytes, bytes] = {}
         try:
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(patience):
                 self._http.initiate_connection()
                 self._http.send_headers(1, [
                     (b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
@@ -162,8 +173,13 @@ async def test_a_path_that_is_no_text(desk, unix, tmp_path) -> None:
     answers = call.messages()
     assert await anext(answers) == b"first"
 
-    for _ in range(3):
-        await (_raw_unix(tmp_path / "grpc.socket") if unix else RawClient(server).call(b"/test.Echo/\xff\xfe"))
+    for number in range(1, 4):
+        attack = asyncio.create_task(RawClient(server).call(b"/test.Echo/\xff\xfe", patience=5))
+        if desk.engine.name == "aio":
+            # Only grpc.aio has the weakness, and leaves the call without an answer; it is reported as the engine's own.
+            await until(lambda number=number: len(desk.defects) == number)
+            attack.cancel()
+        await asyncio.wait([attack])
         async with asyncio.timeout(5):
             while True:  # a client that finds the port closed for a moment tries again
                 try:
@@ -178,9 +194,7 @@ async def test_a_path_that_is_no_text(desk, unix, tmp_path) -> None:
     async with asyncio.timeout(5):
         assert await anext(answers) == b"second"
     call.cancel()
-    # Only grpc.aio has the weakness; each time it is reported as the engine's own.
-    if desk.engine.name == "aio":
-        assert [method for method, _ in desk.defects] == [""] * 3
+    assert {method for method, _ in desk.defects} <= {""}
     desk.defects.clear()
 
 
@@ -189,28 +203,6 @@ async def _questions(go):
     await go.wait()
     yield b"second"
     await asyncio.Event().wait()
-
-
-async def _raw_unix(path) -> None:
-    http = h2.connection.H2Connection(
-        h2.config.H2Configuration(client_side=True, header_encoding=None, validate_outbound_headers=False)
-    )
-    http.initiate_connection()
-    http.send_headers(1, [
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/\xff\xfe"), (b":authority", b"x"),
-        (b"te", b"trailers"), (b"content-type", b"application/grpc"),
-    ], end_stream=True)  # fmt: skip
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(http.data_to_send())
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(1):
-            while data := await reader.read(65536):
-                events = _events(http, data)
-                if any(isinstance(event, h2.events.StreamEnded | h2.events.StreamReset) for event in events):
-                    break
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -238,6 +230,7 @@ async def test_broken_calls(desk, headers, body) -> None:
     assert (await desk.client(server).unary(ECHO, b"x", timeout=5)).data == b"x"
 
 
+@pytest.mark.parametrize("engine_name", ["aio"], indirect=True)  # pygrpc-native has a limit of its own, 1024
 async def test_calls_at_a_time_are_bounded(desk) -> None:
     """A connection has at most so many calls at a time; further ones of a polite client wait."""
     go = asyncio.Event()
@@ -248,8 +241,6 @@ async def test_calls_at_a_time_are_bounded(desk) -> None:
         await go.wait()
         yield b""
 
-    if desk.engine.name == "native":
-        pytest.skip("pygrpc-native has a limit of its own, 1024")
     client = await desk.pair(unknown=unknown, options=ServerOptions(max_concurrent_calls=3))
     calls = [asyncio.create_task(client.unary("/a.B/C", b"")) for _ in range(10)]
     await until(lambda: len(running) == 3)

@@ -15,6 +15,7 @@ from dapr_shared.wire.http.listener import split_address
 from dapr_shared.wire.http.messages import Response
 from dapr_shared.wire.http.server import serve
 from tests.support.http_peers import connected, until
+from tests.support.required import has_ipv6_loopback, need
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -45,8 +46,7 @@ async def test_what_is_no_address_is_said(address):
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
 async def test_the_address_has_the_real_port(address, running):
     """Port 0 becomes a real one, and the address can be connected to."""
-    if "::1" in address and not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
+    need("::1" not in address or has_ipv6_loopback(), "the loopback address ::1 (IPv6 in the kernel)")
     async with running(ok, address=address) as server, connected(server.address) as peer:
         assert not server.address.endswith(":0")
         assert (await peer.ask(GET)).body == b"ok"

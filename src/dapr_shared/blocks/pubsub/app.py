@@ -190,6 +190,7 @@ class AppSubscriptions:
                 self._doubted = False
             else:
                 self._ask = True  # it went: when it is back it may want something else
+                self.channel.on_unreachable()
         why = self.absent()
         if why is None and self._ask:
             failed = not await self._ask_app()

@@ -108,7 +108,10 @@ def _compile(text: str) -> Any:
 @lru_cache(maxsize=8)
 def _environment(unknown: frozenset[str]) -> Any:
     # Loaded late: 8 MB of memory that an instance without rules does not spend.
-    from cel_expr_python import cel  # noqa: PLC0415
+    try:
+        from cel_expr_python import cel  # noqa: PLC0415
+    except ImportError as error:
+        raise RuleError("rules with a match need the package cel-expr-python, which this platform lacks") from error
 
     any_type = cel.Type.DYN
     return cel.NewEnv(variables=dict.fromkeys((EVENT, *sorted(unknown)), any_type))

@@ -20,8 +20,8 @@ neither SQLite's locks nor the wake-up of other processes work there.
   enough, publishing is refused. A group whose app never comes back holds its messages until they are too old.
 
 Waiting times go by the machine's clock that is never set; the time of day counts for `retention` and `ttlInSeconds`
-alone, and nothing is removed by its age for some minutes after the time of day was set. A damaged file, a file of
-something else and one of a newer version are refused and left as they are. The tables: `pubsub_schema`.
+alone, and nothing is removed by its age for some minutes after a start, or after the time of day was set. A damaged
+file, a file of something else and one of a newer version are refused and left as they are. The tables: `pubsub_schema`.
 """
 # ruff: noqa: D102 - the contract says what its methods promise
 

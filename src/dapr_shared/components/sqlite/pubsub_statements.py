@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dapr_shared.components.sqlite.pubsub_schema import BLOCKED, FREE
+from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import BrokerFullError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Batch(NamedTuple):
 def publish(message: NewMessage, max_size: int, cursor: Cursor) -> None:
     """Add a message. Raises `BrokerFullError` where its payload would not fit into `max_size` bytes."""
     size = len(message.data)
+    if size > max_size:
+        raise BackendError(f"the message is larger ({size} bytes) than maxSize ({max_size} bytes)")
     cursor.execute("UPDATE totals SET bytes = bytes + ?1 WHERE bytes + ?1 <= ?2", (size, max_size))
     if not cursor.connection.changes():
         raise BrokerFullError(
@@ -77,14 +80,14 @@ def publish(message: NewMessage, max_size: int, cursor: Cursor) -> None:
     )
 
 
-def publish_many(messages: Sequence[NewMessage], max_size: int, cursor: Cursor) -> list[BrokerFullError | None]:
+def publish_many(messages: Sequence[NewMessage], max_size: int, cursor: Cursor) -> list[BackendError | None]:
     """Add messages, in order; for each what was wrong with it."""
-    answers: list[BrokerFullError | None] = []
+    answers: list[BackendError | None] = []
     for message in messages:
         try:
             publish(message, max_size, cursor)
             answers.append(None)
-        except BrokerFullError as error:
+        except BackendError as error:
             answers.append(error)
     return answers
 
