@@ -6,13 +6,13 @@ import http.client
 import json
 import socket
 import sys
-
-from dapr_shared.runtime.embedded import SOCKET_NAME, state_directory
 from typing import TYPE_CHECKING
 
+from dapr_shared.runtime.embedded import SOCKET_NAME, state_directory
+
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Sequence
+    from pathlib import Path
 
 _TIMEOUT = 10.0
 USAGE = """\
