@@ -117,7 +117,8 @@ class Instance:
         started = perf_counter()
         # Subscriptions first: what comes from a broker is not begun any more, and what is in flight may still call us.
         await self.parts.subscriptions.close(grace if grace is not None else UNLIMITED_GRACE)
-        await self.parts.listeners.drain(grace)
+        left = None if grace is None else max(grace - (perf_counter() - started), 0.0)
+        await self.parts.listeners.drain(left)
         return grace is None or perf_counter() - started < grace
 
     async def block_shutdown(self, seconds: float) -> None:

@@ -185,6 +185,24 @@ async def test_an_error_after_messages(desk) -> None:
     assert error.trailers == (("t", "2"),)
 
 
+async def test_an_error_after_headers(desk) -> None:
+    """A unary call that fails after its headers delivers them too; pygrpc-native, which drops them, as trailers."""
+
+    async def handler(call, data):
+        await call.send_initial_metadata([("h", "1"), ("h-bin", b"\xff")])
+        call.set_trailing_metadata([("t", "2")])
+        raise GrpcError(GrpcCode.NOT_FOUND, "none", trailers=[("t", "3")])
+
+    client = await desk.pair(Method(ECHO, Kind.UNARY, handler))
+    error = await fail(client.unary(ECHO, b""))
+    headers, trailers = (("h", "1"), ("h-bin", b"\xff")), (("t", "2"), ("t", "3"))
+    assert (error.code, error.message) == (GrpcCode.NOT_FOUND, "none")
+    if desk.engine.name == "native":
+        assert (error.initial, error.trailers) == ((), headers + trailers)
+    else:
+        assert (error.initial, error.trailers) == (headers, trailers)
+
+
 @pytest.mark.parametrize("method", [ECHO, COUNT, JOIN, CHAT])
 async def test_defects_are_reported_and_not_told(desk, method) -> None:
     """Any other exception is answered INTERNAL without a word of it, and reported with the method's name."""

@@ -179,7 +179,8 @@ async def test_a_path_that_is_no_text(desk, unix, tmp_path) -> None:
             # Only grpc.aio has the weakness, and leaves the call without an answer; it is reported as the engine's own.
             await until(lambda number=number: len(desk.defects) == number)
             attack.cancel()
-        await asyncio.wait([attack])
+        with contextlib.suppress(asyncio.CancelledError):
+            await attack
         async with asyncio.timeout(5):
             while True:  # a client that finds the port closed for a moment tries again
                 try:

@@ -174,7 +174,11 @@ class AppSubscriptions:
         try:
             while self._dirty and not self._closing:
                 self._dirty = False
-                await self._look()
+                try:
+                    await self._look()
+                except Exception as error:  # noqa: BLE001 - a defect with one app is looked at again, not the end of its messages
+                    self._events.defect(f"subscriptions of {self.ref}", error)
+                    self._again_later()
         except Exception as error:  # noqa: BLE001 - the next look mends what a failing broker or a defect left
             self._events.defect(f"subscriptions of {self.ref}", error)
             self._again_later()

@@ -15,7 +15,9 @@ How it differs from the engine `aio` (pygrpc-native 0.5.0):
 - While it stops with a grace the port stays open and answers new calls with UNAVAILABLE. An answer that a client has
   not taken in 0.2 s after its handler's end is lost with the connection when the server stops.
 - A request with too much metadata is refused with HTTP status 431, which clients show as UNKNOWN.
-- A unary handler's initial metadata go out with its answer; when it fails after all, they become trailers.
+- A unary handler's initial metadata go out with its answer. When it fails after all, clients get them as trailers:
+  the library has no way to send headers and an error (its `fail` takes trailers only), and of itself drops them.
+  So `dapr-http-status` of an error is a trailer here.
 - `peer` of a stream is the private Unix socket.
 - Handlers of unary methods see `grpc-trace-bin`.
 """
@@ -108,7 +110,7 @@ class NativeEngine:
         options = options or ServerOptions()
         wanted = parse(address)
         literals = (await resolve(wanted))[:1] if isinstance(wanted, TcpAddress) else []
-        service = Service(methods, unknown, listener, self._on_defect)
+        service = Service(methods, unknown, listener, self._on_defect, unary_headers_with_answer=True)
         arguments = [pair for pair in server_options(options) if pair[0] != "grpc.max_concurrent_streams"]
         server = self._library.server(handlers=[service.generic()], options=arguments)
         for row in methods:

@@ -59,10 +59,16 @@ class Context(Protocol):  # the library documents the methods
 class ServerCall:
     """`Call` over a `ServicerContext`."""
 
-    __slots__ = ("_context", "_initial_sent", "_listener", "_metadata", "_method", "_trailers")
+    __slots__ = (
+        "_context", "_headers_with_answer", "_initial_sent", "_listener", "_metadata", "_method", "_trailers", "_waiting",
+    )  # fmt: skip
 
-    def __init__(self, context: Context, method: str, listener: object) -> None:
+    def __init__(self, context: Context, method: str, listener: object, *, headers_with_answer: bool = False) -> None:
+        """`headers_with_answer`: the engine sends initial metadata with the answer, and drops them with an error."""
         self._context = context
+        self._headers_with_answer = headers_with_answer
+        self._waiting: Pairs = ()
+        """Initial metadata that only an answer would take along."""
         self._method = method
         self._listener = listener
         self._metadata: Pairs | None = None
@@ -105,8 +111,11 @@ class ServerCall:
         if self._initial_sent:
             raise RuntimeError("initial metadata was sent already")
         self._initial_sent = True
+        pairs = answer_metadata(metadata)
+        if self._headers_with_answer:
+            self._waiting = pairs
         try:
-            await self._context.send_initial_metadata(answer_metadata(metadata))
+            await self._context.send_initial_metadata(pairs)
         except Exception as exc:
             raise _gone() from exc
 
@@ -128,7 +137,9 @@ class ServerCall:
     async def fail(self, error: GrpcError) -> None:
         """End the call with the status of `error`; does not return normally while the client is there."""
         code = error.code if error.code is not GrpcCode.OK else GrpcCode.UNKNOWN
-        trailers = self._trailers + answer_metadata(error.trailers) if error.trailers else self._trailers
+        trailers = self._waiting + self._trailers
+        if error.trailers:
+            trailers += answer_metadata(error.trailers)
         try:
             await self._context.abort(_STATUS[code], error.message, trailers)
         except _ABORT:
@@ -169,8 +180,21 @@ class Requests:
 class Service:
     """The handlers of one server: makes grpc method handlers of rows, counts the calls in flight."""
 
-    def __init__(self, methods: Sequence[Method], unknown: BidiHandler, listener: object, on_defect: OnDefect) -> None:
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        unknown: BidiHandler,
+        listener: object,
+        on_defect: OnDefect,
+        *,
+        unary_headers_with_answer: bool = False,
+    ) -> None:
+        """`unary_headers_with_answer`: of a unary call that fails the engine drops the initial metadata.
+
+        They are sent as trailers then. Raises `ValueError` when a method is in the table twice.
+        """
         self._listener = listener
+        self._unary_headers_with_answer = unary_headers_with_answer
         self._on_defect = on_defect
         self._unknown = unknown
         self._refusing = False
@@ -219,9 +243,10 @@ class Service:
 
     def _run_unary(self, name: str, handler: object) -> Callable[[bytes, Context], Awaitable[bytes]]:
         unary = cast("UnaryHandler", handler)
+        with_answer = self._unary_headers_with_answer
 
         async def run(request: bytes, context: Context) -> bytes:
-            call = ServerCall(context, name, self._listener)
+            call = ServerCall(context, name, self._listener, headers_with_answer=with_answer)
             return await self._answer(call, unary, request)
 
         return run
