@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,16 +28,13 @@ from tests.support.required import need_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 FOLDER = CHECKOUT / "examples" / "02-apps-that-come-and-go"
 RUN = [sys.executable, str(FOLDER / "run.py")]
 READY = "/v1.0/metadata\n"
 """The end of its summary."""
 PAGE = (CHECKOUT / "docs" / "apps-that-come-and-go.md").read_text(encoding="utf-8")
-BLOCKS: dict[str, str] = {
-    name: text for name, text in re.findall(r"<!-- (?:run|file): ([^>]*?) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-}
+BLOCKS: dict[str, str] = dict(re.findall(r"<!-- (?:run|file): ([^>]*?) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL))
 
 
 def ports_for_a_run() -> dict[str, int]:
@@ -52,7 +50,7 @@ def example(state: Path, ports: Mapping[str, int] | None = None) -> Iterator[Dem
         yield made
         children = made.children().values()
         assert made.stop() == 0, made.text()
-        assert not [pid for pid in children if (CHECKOUT / f"/proc/{pid}").exists()]
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
 class Mail:
@@ -123,6 +121,12 @@ def pending(made: Demo, app_id: str) -> int | None:
     return None
 
 
+def done(made: Demo, app_id: str) -> bool:
+    """Whether the app is there and nothing waits for it."""
+    found = subscriptions(made, app_id)
+    return bool(found) and all((one["state"], one.get("pending")) == ("active", 0) for one in found)
+
+
 def test_mail_comes_last_goes_and_comes_again(tmp_path: Path) -> None:
     """`mail`, started after its messages were published, gets each once; so do those that came while it was killed."""
     with example(tmp_path / "state") as made:
@@ -131,13 +135,13 @@ def test_mail_comes_last_goes_and_comes_again(tmp_path: Path) -> None:
         assert subscriptions(made, "mail") == []  # nobody has seen it yet
         with mail(made, "mail-1.out", signal.SIGKILL) as one:
             until(lambda: len(one.mails()) == 3, PATIENCE)
-            until(lambda: subscriptions(made, "mail")[0]["pending"] == 0, PATIENCE)
+            until(lambda: done(made, "mail"), PATIENCE)
             assert {line.split()[4] for line in one.mails()} == first
         fourth = place(made, "tea")
         until(lambda: pending(made, "mail") == 1, PATIENCE)
         with mail(made, "mail-2.out") as two:
-            until(lambda: two.mails(), PATIENCE)
-            until(lambda: subscriptions(made, "mail")[0]["pending"] == 0, PATIENCE)
+            until(two.mails, PATIENCE)
+            until(lambda: done(made, "mail"), PATIENCE)
             assert [line.split()[4] for line in two.mails()] == [fourth]
 
 
@@ -152,7 +156,7 @@ def test_messages_and_subscriptions_survive_a_restart(tmp_path: Path) -> None:
     with example(tmp_path / "state", ports) as made:
         until(lambda: pending(made, "mail") == 1, PATIENCE)
         with mail(made, "mail-2.out") as again:
-            until(lambda: again.mails(), PATIENCE)
+            until(again.mails, PATIENCE)
             assert [line.split()[4] for line in again.mails()] == [order]
 
 

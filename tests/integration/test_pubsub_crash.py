@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -26,7 +27,7 @@ from dapr_shared._proto import runtime_pb
 from tests.support import recording_app
 from tests.support.apps import until
 from tests.support.calls import KeptConnection, call, grpc_channel
-from tests.support.instance import app, free_ports, start, token_of
+from tests.support.instance import app, command, environment, free_ports, start, token_of
 from tests.support.recording_app import PUBSUB, TOPICS
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ class Publishers:
 
     def __init__(self, crash: Crash) -> None:
         self.acknowledged: list[str] = []
-        self.unanswered: list[str] = []
-        """Their call broke off: nobody was promised anything, and they may be delivered or not."""
+        self.tried: list[str] = []
+        """All that were sent. Where the call broke off, nobody was promised anything: delivered or not, both is right."""
         self.refused: list[object] = []
-        """Answers that are neither: there must be none."""
+        """Answers that are neither, and calls that a living instance left open: there must be none."""
         self._crash = crash
         self._stop = threading.Event()
         ways = (self._by_http, self._by_http, self._by_bulk, self._by_grpc)
@@ -72,17 +73,20 @@ class Publishers:
         threading.current_thread().name = f"p{number}"
         while not self._stop.is_set():
             try:
-                for _ in way(self._crash.instance):
+                instance = self._crash.instance
+                for _ in way(instance):
                     if self._stop.wait(PACE):
                         return
-            except OSError:
+            except OSError as error:
+                if isinstance(error, TimeoutError) and instance.process.poll() is None:
+                    self.refused.append(f"process {instance.process.pid} lives and gave no answer: {error}")
                 self._stop.wait(0.05)  # the instance is down: connect anew
 
     def _by_http(self, instance: Instance) -> Iterator[None]:
         kept = KeptConnection(instance.http)
         try:
             for name in self._names():
-                self.unanswered.append(name)
+                self.tried.append(name)
                 answer = kept.ask("POST", f"/v1.0/publish/{PUBSUB}/{TOPICS[0]}", _body(name), headers=HEADERS)
                 self._note([name], answer.status == 204, answer)
                 yield
@@ -99,7 +103,7 @@ class Publishers:
                     b'{"entryId":"%s","contentType":"application/json","event":%s}' % (name.encode(), _body(name))
                     for name in some
                 )
-                self.unanswered.extend(some)
+                self.tried.extend(some)
                 answer = kept.ask(
                     "POST", f"/v1.0/publish/bulk/{PUBSUB}/{TOPICS[1]}", b"[%s]" % entries, headers=HEADERS
                 )
@@ -114,10 +118,12 @@ class Publishers:
                 request = runtime_pb.PublishEventRequest(
                     pubsub_name=PUBSUB, topic=TOPICS[1], data=_body(name), data_content_type="application/json"
                 )
-                self.unanswered.append(name)
+                self.tried.append(name)
                 answer = call(channel, "PublishEvent", request, HEADERS[:1])
                 if answer.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     raise ConnectionResetError
+                if answer.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise TimeoutError("gRPC")
                 self._note([name], answer.code is grpc.StatusCode.OK, answer)
                 yield
 
@@ -166,6 +172,8 @@ class Crash:
         app_first = chance.random() < 0.5
         if app_dies and app_first:
             self._start_app()
+        if instance_dies and chance.random() < 0.3:
+            self._kill_a_start()
         if instance_dies:
             self.instance = self._start_instance()
         if app_dies and not app_first:
@@ -206,6 +214,26 @@ class Crash:
         resources = [app("publisher"), app("subscriber", self._port)]
         return start(self._folder / "instance", "--data-dir", str(self._folder / "data"), resources=resources)
 
+    def _kill_a_start(self) -> None:
+        """Start an instance and kill it at once, perhaps while it takes over what the one before it has left."""
+        self.kills["start"] += 1
+        ports = free_ports(3)
+        flags = ("--dapr-http-port", "--dapr-grpc-port", "--metrics-port")
+        words = [f"{flag}={port}" for flag, port in zip(flags, ports, strict=True)]
+        folder = self._folder / "instance"
+        words += ["--apps", str(folder / "resources"), "--data-dir", str(self._folder / "data")]
+        process = subprocess.Popen(
+            command("run", *words),
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _pause(self._random.uniform(0.2, 1.0))
+        process.kill()
+        assert process.wait() == -Signals.SIGKILL, "it ended by itself"
+
     def _end_instance(self) -> None:
         assert self.instance.process.poll() is None, self.instance.output()
         self.instance.process.kill()
@@ -216,9 +244,9 @@ class Crash:
     def _start_app(self) -> None:
         def started() -> bool:
             if self._app is None or self._app.poll() is not None:  # the port was somebody's for a moment
-                command = [sys.executable, recording_app.__file__, str(self._port), str(self._folder)]
+                words = [sys.executable, recording_app.__file__, str(self._port), str(self._folder)]
                 with (self._folder / "app.log").open("ab") as log:
-                    self._app = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                    self._app = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             try:
                 socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
             except OSError:
@@ -254,7 +282,7 @@ class Account:
 
 def _account(publishers: Publishers, accepted: list[str], kills: Counter[str]) -> Account:
     published = set(publishers.acknowledged)
-    open_calls = set(publishers.unanswered) - published
+    open_calls = set(publishers.tried) - published
     delivered = set(accepted)
     return Account(
         published=len(published),

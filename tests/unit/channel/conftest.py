@@ -34,9 +34,13 @@ def certificates(tmp_path_factory) -> Certificates:
         subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
 
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run(*new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem")
+    # Python 3.13 and newer check strictly (RFC 5280): an authority says what its key is for, a certificate who made it.
+    run(
+        *new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout", "ca.key", "-out", "ca.pem",
+    )  # fmt: skip
     for name, subject in (("app", "app.test"), ("client", "client.test")):
-        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{subject}\n")
+        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{subject}\nauthorityKeyIdentifier=keyid\n")
         run(*new, "-subj", f"/CN={subject}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         run(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",

@@ -208,9 +208,14 @@ def test_a_thousand_absent_apps_cost_next_to_nothing():
                 watch._schedule._push(watched.scheduled)
             await asyncio.sleep(1)
             gc.collect()
-            before, start = time.process_time(), time.monotonic()
-            await asyncio.sleep(3.0)
-            return (time.process_time() - before) / (time.monotonic() - start)
+            share = 1.0
+            for _ in range(3):  # what else runs on the machine makes the same work cost more, never less
+                before, start = time.process_time(), time.monotonic()
+                await asyncio.sleep(3.0)
+                share = min(share, (time.process_time() - before) / (time.monotonic() - start))
+                if share < 0.01:
+                    break
+            return share
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         share = runner.run(measure())

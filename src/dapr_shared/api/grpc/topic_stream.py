@@ -41,20 +41,19 @@ class TopicStreamRpc:
             started = runtime_pb.SubscribeTopicEventsResponseAlpha1()
             started.initial_response.SetInParent()
             yield started.SerializeToString()
-            events = stream.events()
-            try:
-                while True:
-                    event = asyncio.ensure_future(anext(events))
+            while True:
+                event = asyncio.ensure_future(stream.next())
+                try:
                     await asyncio.wait({event, replies}, return_when=asyncio.FIRST_COMPLETED)
-                    if not event.done():
-                        event.cancel()
-                        replies.result()  # the client has ended its side, or sent what it may not
-                        return
-                    response = runtime_pb.SubscribeTopicEventsResponseAlpha1()
-                    response.event_message.MergeFrom(event.result())
-                    yield response.SerializeToString()
-            finally:
-                await events.aclose()
+                finally:
+                    ended = not event.done()
+                    event.cancel()
+                if ended:
+                    replies.result()  # the client has ended its side, or sent what it may not
+                    return
+                response = runtime_pb.SubscribeTopicEventsResponseAlpha1()
+                response.event_message.MergeFrom(event.result())
+                yield response.SerializeToString()
         finally:
             replies.cancel()
             await subscription.stop(STOP_GRACE)

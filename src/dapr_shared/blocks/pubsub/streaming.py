@@ -7,7 +7,7 @@ its call. Facts: reference grpc-api §1.4 (`SubscribeTopicEventsAlpha1`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping  # noqa: TC003 - part of public signatures
+from collections.abc import Mapping  # noqa: TC003 - part of public signatures
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -90,10 +90,9 @@ class TopicStream:
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
-    async def events(self) -> AsyncGenerator[appcallback_pb.TopicEventRequest]:
-        """The events for the app, one after the other."""
-        while True:
-            yield await self._events.get()
+    async def next(self) -> appcallback_pb.TopicEventRequest:
+        """Wait for the next event for the app."""
+        return await self._events.get()
 
 
 class StreamingBlock:

@@ -23,6 +23,7 @@ from dapr_shared.wire.http.client_errors import (
 from dapr_shared.wire.http.framing import ChunkedDecoder, EndlessDecoder, LengthDecoder
 from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, ResponseHead, hopeless
 from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT, BodyError
+from dapr_shared.wire.http.outgoing import write_chunk, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
             ...
 
 
-_JOIN_LIMIT: Final = 16 * 1024
 _INTERIM_LIMIT: Final = 8
 """1xx answers that may come before the answer."""
 _VERSION: Final = b"HTTP/1."
@@ -217,12 +217,7 @@ class ClientConnection(asyncio.Protocol):
         """Send a whole request; the future is its answer."""
         transport = self._begin(method)
         self._sent = True
-        if not body:
-            transport.write(head)
-        elif len(body) <= _JOIN_LIMIT:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        write_whole(transport, head, body)
         answer = self._answer = loop.create_future()
         return answer
 
@@ -265,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
                 continue
             sent += len(piece)
             if length is None:
-                transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+                write_chunk(transport, piece)
             elif sent > length:
                 raise ValueError("it is longer than its content-length")
             else:

@@ -13,6 +13,7 @@ from dapr_shared.wire.http.answer import has_no_body, refusal, stream_head, whol
 from dapr_shared.wire.http.body import IncomingBody
 from dapr_shared.wire.http.intake import Phase, RequestIntake
 from dapr_shared.wire.http.messages import BodyError, Request, Response
+from dapr_shared.wire.http.outgoing import write_chunk, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from dapr_shared.wire.http.messages import Body
     from dapr_shared.wire.http.server import ServerState
 
-_JOIN_LIMIT: Final = 16 * 1024
-"""Bytes. A body up to this goes out in one piece with its head; joining a longer one costs more than it saves."""
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 64 * 1024**2
 
@@ -195,12 +194,7 @@ class ServerConnection(RequestIntake):
         head = whole_head(request, response, len(body), state.date, keep_alive=keep_alive)
         self._keep_alive = keep_alive
         self._answered = True
-        if not body or has_no_body(request.method, response.status):
-            self._transport.write(head)
-        elif len(body) <= _JOIN_LIMIT:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
+        write_whole(self._transport, head, b"" if body and has_no_body(request.method, response.status) else body)
 
     async def _send_stream(self, request: Request, response: Response, body: AsyncIterator[bytes] | Body) -> None:
         state = self._state
@@ -227,7 +221,7 @@ class ServerConnection(RequestIntake):
             if left < 0:
                 raise AnswerError("the answer's body is longer than its content-length")
             if head.chunked:
-                transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+                write_chunk(transport, piece)
             else:
                 transport.write(piece)
             if self._write_paused:

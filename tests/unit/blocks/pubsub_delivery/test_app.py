@@ -351,9 +351,7 @@ async def test_close_waits_for_what_is_in_flight(app, channel, publish, broker):
     gate.set()
     await asyncio.wait_for(closing, 5)
     again = FakeHttpChannel()
-    second = app_module.AppSubscriptions(
-        ORDERS, app._components, app._deliveries, app.memory, app._events, app._clock
-    )
+    second = app_module.AppSubscriptions(ORDERS, app._components, app._deliveries, app.memory, app._events, app._clock)
     await begin(second, again, declared())
     await publish("2")
     await until(lambda: ids(again) == ["2"])

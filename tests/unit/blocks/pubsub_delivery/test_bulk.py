@@ -95,7 +95,7 @@ async def test_each_entry_has_its_status(deliver, channel, read, letter):
         (answer({}), RETRY), (ChannelError("broke off"), RETRY), (AppUnreachableError("refused"), RELEASED),
         (ZeroDivisionError("of ours"), RETRY),
     ],
-    ids=str,
+    ids=lambda found: f"{found.status} {found.body}" if hasattr(found, "status") else str(found),
 )  # fmt: skip
 async def test_one_answer_for_all(deliver, channel, reply, outcome):
     """404 drops all; errors and garbage of any form fail all; an app that is not there releases all."""

@@ -107,7 +107,7 @@ async def test_nobody_is_called_while_the_app_is_absent(deliver, channel, letter
     assert not channel.delivered
 
 
-RULES = (('event.type == "made"', "/made"), ('event.data.n > 3', "/many"))
+RULES = (('event.type == "made"', "/made"), ("event.data.n > 3", "/many"))
 
 
 @pytest.mark.parametrize(
