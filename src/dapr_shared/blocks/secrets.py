@@ -6,16 +6,15 @@ a secret whose value is some app's token is not given to any app, whatever its n
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from dapr_shared.blocks.counted import Counted
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.secretstores import SecretStore
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.core.errors import DaprError
@@ -54,7 +53,7 @@ class SecretsBlock:
         opened = self._store(caller, store)
         if not self._readable(caller, opened, name):
             raise self._denied(caller, store, name)
-        with self._counted(caller, opened, "get"):
+        with Counted(self._metrics.secret_operation, caller, opened, "get"):
             try:
                 secret = await opened.component.get(name, metadata)
             except BackendError as error:
@@ -66,7 +65,7 @@ class SecretsBlock:
     async def bulk(self, caller: Caller, store: str, metadata: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
         """All secrets that the caller may read; the others are left out silently, as Dapr does."""
         opened = self._store(caller, store)
-        with self._counted(caller, opened, "bulk_get"):
+        with Counted(self._metrics.secret_operation, caller, opened, "bulk_get"):
             try:
                 secrets = await opened.component.bulk(metadata)
             except BackendError as error:
@@ -94,15 +93,3 @@ class SecretsBlock:
         if self._components.has(SecretStore, caller.ref):
             raise errors.SECRET_STORE_NOT_FOUND(store=store)
         raise errors.SECRET_STORES_NOT_CONFIGURED()
-
-    @contextmanager
-    def _counted(self, caller: Caller, opened: Opened[SecretStore[Any]], operation: str) -> Generator[None]:
-        started = perf_counter()
-        success = False
-        try:
-            yield
-            success = True
-        finally:
-            self._metrics.secret_operation(
-                caller.app_id, opened.name, caller.namespace, operation, success=success
-            ).record((perf_counter() - started) * 1000)

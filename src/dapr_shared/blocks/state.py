@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from contextlib import contextmanager
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -115,7 +113,7 @@ class StateBlock:
         request = GetRequest(
             _full_key(opened, caller, key), _CONSISTENCY.get(consistency, Consistency.UNSPECIFIED), metadata or {}
         )
-        with self._counted(caller, opened, "get"):
+        with Counted(self._metrics.state_operation, caller, opened, "get"):
             try:
                 return await opened.component.get(request)
             except BackendError as error:
@@ -135,7 +133,7 @@ class StateBlock:
         full_keys = await _made(lambda key: _full_key(opened, caller, key), list(wanted))
         answers: dict[str, StateValue | BackendError | None] = {}
         size = 0
-        with self._counted(caller, opened, "bulk_get"):
+        with Counted(self._metrics.state_operation, caller, opened, "bulk_get"):
             for chunk in _chunks(list(zip(wanted, full_keys, strict=True)), READ_CHUNK):
                 requests = [GetRequest(full_key, metadata=metadata) for _, full_key in chunk]
                 try:
@@ -157,7 +155,7 @@ class StateBlock:
         requests = await _made(lambda item: _save_request(opened, caller, store, item), items)
         if not requests:
             return
-        with self._counted(caller, opened, "set" if len(requests) == 1 else "bulk_set"):
+        with Counted(self._metrics.state_operation, caller, opened, "set" if len(requests) == 1 else "bulk_set"):
             try:
                 if len(requests) == 1:
                     await opened.component.set(requests[0])
@@ -174,7 +172,7 @@ class StateBlock:
         """Delete one key; an absent key without an etag is no error."""
         opened = self._store(caller, store)
         request = _delete_request(opened, caller, store, item, errors.STATE_DELETE)
-        with self._counted(caller, opened, "delete"):
+        with Counted(self._metrics.state_operation, caller, opened, "delete"):
             try:
                 await opened.component.delete(request)
             except EtagMismatchError as error:
@@ -192,7 +190,7 @@ class StateBlock:
         requests = await _made(lambda item: _delete_request(opened, caller, store, item, row), items)
         if not requests:
             return
-        with self._counted(caller, opened, "bulk_delete"):
+        with Counted(self._metrics.state_operation, caller, opened, "bulk_delete"):
             try:
                 await _send(opened.component.bulk_delete, requests)
             except EtagMismatchError as error:
@@ -220,7 +218,7 @@ class StateBlock:
         requests = await _made(lambda operation: _operation(opened, caller, store, operation), operations)
         if not requests:
             return
-        with self._counted(caller, opened, "transaction"):
+        with Counted(self._metrics.state_operation, caller, opened, "transaction"):
             try:
                 await component.transact(requests, metadata)
             except BackendError as error:
@@ -237,7 +235,7 @@ class StateBlock:
             raise errors.STATE_QUERY(store=store, detail=error) from error
         if not isinstance(parsed, dict):
             raise errors.STATE_QUERY(store=store, detail="a query is a JSON object")
-        with self._counted(caller, opened, "query"):
+        with Counted(self._metrics.state_operation, caller, opened, "query"):
             try:
                 return await opened.component.query(cast("dict[str, Any]", parsed), metadata)
             except NotSupportedError as error:
@@ -262,18 +260,6 @@ class StateBlock:
             return opened
         row = errors.STATE_NOT_FOUND if self._components.has(StateStore, caller.ref) else errors.STATE_NOT_CONFIGURED
         raise row(store=store, info={"appID": caller.app_id})
-
-    @contextmanager
-    def _counted(self, caller: Caller, opened: Opened[StateStore[Any]], operation: str) -> Generator[None]:
-        started = perf_counter()
-        success = False
-        try:
-            yield
-            success = True
-        finally:
-            self._metrics.state_operation(
-                caller.app_id, opened.name, caller.namespace, operation, success=success
-            ).record((perf_counter() - started) * 1000)
 
 
 def key_prefix(metadata: Mapping[str, str], name: str, app_id: str, given_namespace: str) -> str | None:

