@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
+from dapr_shared.blocks.counted import Counted
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.state import (
     Concurrency,
