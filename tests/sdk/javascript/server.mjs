@@ -53,8 +53,12 @@ await invoker.listen(
   "keep",
   async ({ body }) => {
     const { key, value } = JSON.parse(body);
-    await client.state.save("statestore", [{ key, value }]);
-    return { kept: await client.state.get("statestore", key) };
+    try {
+      await client.state.save("statestore", [{ key, value }]);
+      return { kept: await client.state.get("statestore", key) };
+    } catch (error) {
+      return { error: error.message }; // thrown out of here, it would end the program: the SDK does not catch it
+    }
   },
   { method: dapr.HttpMethod.POST },
 );
