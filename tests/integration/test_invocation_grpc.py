@@ -162,10 +162,10 @@ def test_an_http_apps_status_over_grpc(channel, status, code):
 def test_the_status_of_an_http_app_is_told(request, instance, channel):
     """The status of an HTTP app stands in the header `dapr-http-status`, also of an error."""
     for status in (201, 404):
-        if status == 404 and "native" in request.node.name:
-            pytest.xfail("pygrpc-native 0.5 drops the initial metadata of a unary call that ends in an error")
         answer = call(channel, "InvokeService", _request("web", f"status/{status}"), METADATA)
-        assert ("dapr-http-status", str(status)) in answer.initial
+        # pygrpc-native cannot send headers with an error: there they come with the status (`wire/grpc/native.py`).
+        late = status == 404 and "native" in request.node.name
+        assert ("dapr-http-status", str(status)) in (answer.trailers if late else answer.initial)
 
 
 # gRPC caller, gRPC app ---------------------------------------------------------------------------------------------

@@ -198,7 +198,11 @@ class AppSubscriptions:
         why = self.absent()
         if why is None and self._ask:
             failed = not await self._ask_app()
-        merged = merge(self.ref, self._declared, self._asked, grpc=self._speaks_grpc())
+        if self.channel is None:
+            # As in Dapr: without a channel nothing can ever be delivered, and a group that nobody drains fills the broker.
+            merged = MergedSubscriptions(())
+        else:
+            merged = merge(self.ref, self._declared, self._asked, grpc=self._speaks_grpc())
         self._tell_ignored(merged)
         await self._drop_unwanted(merged)
         for wanted in merged.wanted:

@@ -53,12 +53,13 @@ async def test_an_absent_app_has_its_declared_subscriptions(app, channel, publis
     assert (running.paused, running.problem, running.since) == (False, "", None)
 
 
-async def test_an_app_without_a_channel_keeps_its_messages(app, channel, publish):
-    """A channel that comes later takes what waited."""
+async def test_an_app_without_a_channel_has_no_subscription(app, channel, publish):
+    """An app that only calls leaves no group at the broker that nobody drains; with a channel it is subscribed."""
     await begin(app, None, declared())
-    await publish("1")
-    assert app.running[KEY].problem == "the app has no channel"
+    assert not app.running
     app.set(channel, [declared()], changed=True)
+    await settle(app)
+    await publish("1")
     await until(lambda: ids(channel) == ["1"])
 
 
