@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.client import GrpcClient
+from dapr_shared.wire.grpc.engines import ENGINES
 from dapr_shared.wire.grpc.interface import GrpcError, Kind, Metadata
 from tests.support.fuzz_grpc import IMPLEMENTED, METHODS, call_of, messages, metadata, requests, tokens, with_token
 from tests.support.fuzz_instance import CORPUS, PATIENCE, explore
@@ -60,12 +61,13 @@ def _survives(arena, name: str, data: bytes, given: list) -> GrpcCode:
 
 @pytest.mark.parametrize("seed", SEEDS, ids=[seed.stem for seed in SEEDS])
 def test_seeds(arena, seed) -> None:
-    """Every call that was interesting once is answered or refused, in process and over a real server."""
+    """Every call that was interesting once is answered or refused, in process and over each engine."""
     saved = json.loads(seed.read_text())
     given = [(key, bytes.fromhex(value) if key.endswith("-bin") else value) for key, value in saved["metadata"]]
     data = bytes.fromhex(saved["hex"])
     _survives(arena, saved["method"], data, given)
-    arena.bounded(_over_the_wire(arena.target, METHODS[saved["method"]].path, data, given))
+    for engine in ENGINES:
+        arena.bounded(_over_the_wire(arena.target, engine, METHODS[saved["method"]].path, data, given))
 
 
 def test_there_are_seeds() -> None:
@@ -113,8 +115,8 @@ def test_without_a_token(arena, name) -> None:
     explore(metadata, check, examples=4)
 
 
-async def _over_the_wire(target, path: str, data: bytes, given: list) -> None:
-    client = GrpcClient(target.grpc_address)
+async def _over_the_wire(target, engine: str, path: str, data: bytes, given: list) -> None:
+    client = GrpcClient(target.grpc_addresses[engine])
     refused: GrpcError | None = None
     try:
         answer = await client.unary(path, data, given, timeout=PATIENCE)
@@ -130,8 +132,9 @@ async def _over_the_wire(target, path: str, data: bytes, given: list) -> None:
     await target.still_serves()
 
 
-def test_over_a_real_server(arena) -> None:
-    """The same through grpc.aio, with unknown methods too: what no handler catches has nowhere to hide."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_over_a_real_server(arena, engine) -> None:
+    """The same through each engine, with unknown methods too: what no handler catches has nowhere to hide."""
     paths = st.sampled_from(
         ["/a.B/C", "/dapr.proto.runtime.v1.AppCallback/OnInvoke", "/dapr.proto.runtime.v1.Dapr/No", "/"]
     )
@@ -139,6 +142,6 @@ def test_over_a_real_server(arena) -> None:
 
     def check(call: tuple) -> None:
         (name, data, given), path = call
-        arena.bounded(_over_the_wire(arena.target, path or METHODS[name].path, data, given))
+        arena.bounded(_over_the_wire(arena.target, engine, path or METHODS[name].path, data, given))
 
     explore(calls, check, examples=300)

@@ -19,7 +19,7 @@ import uvloop
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from dapr_shared.identity.caller import ListenerIdentity
-from dapr_shared.wire.grpc.engines import engine
+from dapr_shared.wire.grpc.engines import ENGINES, engine
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.server import serve
 from tests.support.http_peers import origin
@@ -90,10 +90,10 @@ scopes: [stock]
 class Target:
     """The instance, its servers, and what went wrong inside."""
 
-    def __init__(self, instance: InProcess, http: str, grpc: str, defects: list[tuple[str, str]]) -> None:
+    def __init__(self, instance: InProcess, http: str, grpc: dict[str, str], defects: list[tuple[str, str]]) -> None:
         self.instance = instance
         self.http_address = http
-        self.grpc_address = grpc
+        self.grpc_addresses = grpc
         self._defects = defects
 
     def judge(self, *seen: bytes) -> None:
@@ -148,11 +148,14 @@ async def target(folder: Path) -> AsyncIterator[Target]:
         )
         stack.callback(http.close)
         doors = instance.parts.grpc
-        grpc = await engine("aio", lambda method, error: defects.append((method, repr(error)))).serve(
-            "127.0.0.1:0", doors.table(), doors.unknown(), listener=ListenerIdentity("grpc")
-        )
-        stack.push_async_callback(grpc.stop, 0)
-        made = Target(instance, http.address, grpc.address, defects)
+        addresses: dict[str, str] = {}
+        for name in ENGINES:
+            grpc = await engine(name, lambda method, error: defects.append((method, repr(error)))).serve(
+                "127.0.0.1:0", doors.table(), doors.unknown(), listener=ListenerIdentity("grpc")
+            )
+            stack.push_async_callback(grpc.stop, 0)
+            addresses[name] = grpc.address
+        made = Target(instance, http.address, addresses, defects)
         await made.still_serves()
         yield made
 
