@@ -171,13 +171,6 @@ TOO_MANY_CALLS = ErrorRow(
     "app {app} has {limit} calls in flight, its limit",
     "Send fewer calls at a time, or raise --max-calls-per-app.",
 )
-SHUTTING_DOWN = ErrorRow(
-    "ERR_SHUTTING_DOWN",
-    503,
-    _C.UNAVAILABLE,
-    "the instance is shutting down",
-    "Send the call again, to another instance or when this one is back.",
-)
 
 # Identity ----------------------------------------------------------------------------------------------------------
 INVALID_API_TOKEN = ErrorRow(
