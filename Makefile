@@ -21,7 +21,7 @@ export HTTP_PORT GRPC_PORT METRICS_PORT ORDERS_PORT STOCK_PORT STATE
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest -q -n $(WORKERS)
 LOCK := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	--no-emit-index-url --no-emit-find-links pyproject.toml --extra h2c --extra native --group build
+	--no-emit-index-url --no-emit-find-links pyproject.toml --extra h2c --extra native --extra redis --extra postgresql --extra tracing --group build
 
 .PHONY: help
 help: ## list the targets
@@ -65,7 +65,7 @@ bench: environment-dev ## measure speed and memory; BENCH="NAME … --json FILE"
 lock: ## compile requirements/ again from pyproject.toml; needs uv (pipx install uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv, or pip install uv" >&2; exit 1; }
 	$(LOCK) -o requirements/run.txt
-	$(LOCK) --group test --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) --group test --group dev --group docs -c requirements/run.txt -o requirements/dev.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and build results; the demo's .state stays
