@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dapr_shared.blocks.state import key_prefix
+from dapr_shared.blocks.state.keys import key_prefix
 from dapr_shared.channel.table import ChannelSpec
 from dapr_shared.components.catalog import block_of
 from dapr_shared.contracts.component import UNKNOWN_LOCATION

@@ -36,7 +36,7 @@ from dapr_shared.blocks.pubsub.publish import PublishBlock
 from dapr_shared.blocks.pubsub.streaming import StreamingBlock
 from dapr_shared.blocks.secrets import SecretsBlock
 from dapr_shared.blocks.shutdown import ShutdownBlock
-from dapr_shared.blocks.state import StateBlock
+from dapr_shared.blocks.state.block import StateBlock
 from dapr_shared.channel.external import ExternalConnections
 from dapr_shared.channel.table import ChannelDefaults, ChannelTable
 from dapr_shared.channel.watch import AppWatch

@@ -9,7 +9,8 @@ import pytest
 
 from dapr_shared._proto import common_pb, rpc_pb, runtime_pb
 from dapr_shared.api.http import state as state_api
-from dapr_shared.blocks.state import MAX_ITEMS, BulkItem
+from dapr_shared.blocks.state.block import MAX_ITEMS
+from dapr_shared.blocks.state.items import BulkItem
 from dapr_shared.contracts.state import StateValue
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError

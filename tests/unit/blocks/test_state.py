@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dapr_shared.blocks.state import DeleteItem, SaveItem, StateBlock, TransactionItem
+from dapr_shared.blocks.state.block import StateBlock
+from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError, ComponentContext
 from dapr_shared.contracts.settings import Settings
 from dapr_shared.contracts.state import (

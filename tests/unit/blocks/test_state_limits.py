@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from dapr_shared.blocks import state as state_block
-from dapr_shared.blocks.state import MAX_ITEMS, WRITE_CHUNK, DeleteItem, SaveItem, StateBlock, TransactionItem
+from dapr_shared.blocks.state import block as state_block
+from dapr_shared.blocks.state.block import MAX_ITEMS, WRITE_CHUNK, StateBlock
+from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError, ComponentContext
 from dapr_shared.contracts.settings import Settings
 from dapr_shared.contracts.state import StateCapability, StateStore, StateValue

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from dapr_shared._proto import common_pb, runtime_pb, wellknown_pb
 from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
-from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem
+from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dapr_shared.blocks.state import StateBlock
+    from dapr_shared.blocks.state.block import StateBlock
 
 _CONCURRENCY = {0: "", 1: "first-write", 2: "last-write"}
 _CONSISTENCY = {0: "", 1: "eventual", 2: "strong"}

@@ -12,14 +12,15 @@ from dapr_shared.api.errors import JSON
 from dapr_shared.api.http.call import HttpCall, json_bytes, metadata_headers, no_content
 from dapr_shared.api.http.json_names import fold_names
 from dapr_shared.api.http.routes import Route
-from dapr_shared.blocks.state import DeleteItem, SaveItem, TransactionItem, is_json_text
+from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem, is_json_text
 from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dapr_shared.blocks.state import BulkItem, StateBlock
+    from dapr_shared.blocks.state.block import StateBlock
+    from dapr_shared.blocks.state.items import BulkItem
     from dapr_shared.contracts.state import StateValue
 
 T = TypeVar("T")
