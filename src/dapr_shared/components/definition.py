@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dapr_shared.components.catalog import block_of
+from dapr_shared.contracts.encryption import KEY_NAMES, EncryptionKeys, read_keys
 from dapr_shared.contracts.settings import SettingError
 from dapr_shared.resources.values import needs_app
 
@@ -24,8 +25,6 @@ _RUNTIME_METADATA: Mapping[str, frozenset[str]] = {
         {
             "actorstatestore",
             "keyprefix",
-            "primaryencryptionkey",
-            "secondaryencryptionkey",
             "outboxpublishpubsub",
             "outboxpublishtopic",
             "outboxpubsub",
@@ -102,8 +101,22 @@ class Definition:
             resource.name,
             resource.type.casefold(),
             resource.version.casefold(),
-            frozenset(self.values.items()),
+            frozenset((*self.values.items(), *self._key_secrets().items())),
         )
+
+    def encryption_keys(self, rendered: Mapping[str, str]) -> EncryptionKeys | None:
+        """The keys of a state store that encrypts. `rendered`: the values. Raises `SettingError`."""
+        if block_of(self.resource.type) != "state":
+            return None
+        return read_keys({name.lower(): value for name, value in rendered.items()}, self._key_secrets())
+
+    def _key_secrets(self) -> dict[str, str]:
+        """The names of the secrets that hold encryption keys, by the item's name in lower case."""
+        return {
+            item.name.lower(): item.secret_key_ref.name
+            for item in self.resource.metadata
+            if item.secret_key_ref is not None and item.name.lower() in KEY_NAMES
+        }
 
     def runtime_metadata(self, rendered: Mapping[str, str]) -> dict[str, str]:
         """The metadata that blocks read, names in lower case. `rendered`: the values with their templates filled in.

@@ -83,6 +83,7 @@ def make_component(
         runtime_metadata=definition.runtime_metadata(values),
         component=component,
         namespace_scoped=any("{namespace}" in value for value in definition.values.values()),
+        encryption=definition.encryption_keys(values),
     )
 
 

@@ -10,6 +10,7 @@ from dapr_shared.contracts.component import Component
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dapr_shared.contracts.encryption import EncryptionKeys
     from dapr_shared.core.ids import AppRef
 
 C = TypeVar("C", bound=Component[Any])
@@ -26,10 +27,12 @@ class Opened(Generic[C_co]):
     namespace: str
     capabilities: frozenset[str]
     runtime_metadata: Mapping[str, str] = field(repr=False)
-    """The metadata that blocks read, not the adapter (`keyPrefix`, scopes, …); names in lower case. May hold keys."""
+    """The metadata that blocks read, not the adapter (`keyPrefix`, scopes, …); names in lower case."""
     component: C_co
     namespace_scoped: bool = False
     """Some value of its metadata has `{namespace}`: a broker's topics are then prefixed (reference resources §1)."""
+    encryption: EncryptionKeys | None = field(default=None, repr=False)
+    """The keys of a state store whose values are encrypted before it gets them."""
 
 
 class Components(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dapr_shared.blocks.state.block import StateBlock
+from dapr_shared.blocks.state.block import EMPTY_PAGES, StateBlock
 from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError, ComponentContext
 from dapr_shared.contracts.settings import Settings
@@ -39,6 +39,7 @@ class FakeStore(StateStore[Settings]):
         self.asked: list[Any] = []
         self.error: Exception | None = None
         self.values: dict[str, StateValue] = {}
+        self.pages: list[QueryResult] = []
 
     async def start(self, stack) -> None:
         """Nothing to open."""
@@ -63,7 +64,7 @@ class FakeStore(StateStore[Settings]):
 
     async def query(self, query, metadata):
         self._note((query, metadata))
-        return QueryResult([("k", StateValue(b"1"))])
+        return self.pages.pop(0) if self.pages else QueryResult([("orders||k", StateValue(b"1"))])
 
     @property
     def keys(self) -> list[str]:
@@ -337,6 +338,43 @@ async def test_queries(block, store, caller):
     assert (await refused(block.query(caller, "store", b"{}", {}))).row is errors.STATE_QUERY_NOT_SUPPORTED
     store.error = BackendError("no")
     assert (await refused(block.query(caller, "store", b"{}", {}))).row is errors.STATE_QUERY
+
+
+def page_of(token: str, *keys: str) -> QueryResult:
+    return QueryResult([(key, StateValue(b"1")) for key in keys], token)
+
+
+async def test_queries_show_the_callers_keys_alone(block, store, caller):
+    """Values of other apps, of actors and without a prefix are left out; the caller's come under their own names."""
+    store.pages = [page_of("2", "stock||k", "orders||a", "orders||Type||id||k", "k", "orders2||k", "orders||b")]
+    found = await block.query(caller, "store", b"{}", {})
+    assert ([key for key, _ in found.items], found.token) == (["a", "b"], "2")
+
+
+async def test_pages_without_anything_of_the_caller(block, store, caller):
+    """They are passed over, with the rest of the query as it was; at a bound the answer is empty and has a token."""
+    store.pages = [page_of("1", "stock||a"), page_of("2"), page_of("", "orders||a")]
+    found = await block.query(caller, "store", b'{"sort":[],"page":{"limit":1}}', {})
+    assert ([key for key, _ in found.items], found.token) == (["a"], "")
+    assert [query for query, _ in store.asked] == [
+        {"sort": [], "page": {"limit": 1}},
+        {"sort": [], "page": {"limit": 1, "token": "1"}},
+        {"sort": [], "page": {"limit": 1, "token": "2"}},
+    ]
+    store.pages = [page_of(str(number), "stock||a") for number in range(EMPTY_PAGES + 1)]
+    found = await block.query(caller, "store", b"{}", {})
+    assert (found.items, found.token) == ([], str(EMPTY_PAGES - 1))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "own"), [("name", "store||k"), ("none", "k"), ("shared", "shared||k"), ("namespace", "shop.orders||k")]
+)
+async def test_query_keys_by_prefix(components, metrics, caller_of, strategy, own):
+    """What is the caller's follows from the component's key prefix, as for every other operation."""
+    store = components.add(FakeStore(), metadata={"keyprefix": strategy})
+    store.pages = [page_of("", "other||k", own)]
+    found = await StateBlock(components, metrics).query(caller_of(given_namespace="shop"), "store", b"{}", {})
+    assert [key for key, _ in found.items] == ["k"]
 
 
 # Counting ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dapr_shared.components.registry import ComponentRegistry
 from dapr_shared.contracts.secretstores import SecretStore
 from dapr_shared.contracts.state import StateStore
 from dapr_shared.core.ids import AppRef
+from dapr_shared.resources.model import MetadataItem, SecretKeyRef
 from tests.support.component_fakes import EVENTS, Fake, define, fake_catalog
 
 A, B, OTHER = AppRef("a"), AppRef("b"), AppRef("a", "other")
@@ -173,11 +174,28 @@ async def test_ignored_errors(registry, problems):
 
 async def test_secrets_stay_out_of_texts(registry):
     """Neither definitions nor what is found show metadata values, and runtime metadata is there for blocks."""
-    definition = define("s", {"keyPrefix": "none", "primaryEncryptionKey": "k-1"}, type="state.in-memory")
+    key = "00112233445566778899aabbccddeeff"
+    item = MetadataItem(name="primaryEncryptionKey", secret_key_ref=SecretKeyRef(name="k"))
+    definition = define(
+        "s", {"keyPrefix": "none", "primaryEncryptionKey": key}, type="state.in-memory", metadata=(item,)
+    )
     await registry.open(definition)
     found = registry.find(StateStore, A, "s")
-    assert found.runtime_metadata == {"keyprefix": "none", "primaryencryptionkey": "k-1"}
-    assert "k-1" not in repr(definition) + repr(found)
+    assert found.runtime_metadata == {"keyprefix": "none"}
+    assert (found.encryption.primary.name, found.encryption.primary.secret) == ("k", bytes.fromhex(key))
+    assert key not in repr(definition) + repr(found)
+
+
+async def test_encryption_keys_of_a_component(registry):
+    """A wrong key fails the start of its component; a key under another name is another component."""
+    item = MetadataItem(name="primaryEncryptionKey", secret_key_ref=SecretKeyRef(name="k"))
+    wrong = define("s", {"primaryEncryptionKey": "abc"}, type="state.in-memory", metadata=(item,))
+    with pytest.raises(ComponentStartError, match="primaryEncryptionKey: must be an AES key"):
+        await registry.open(wrong)
+    values = {"primaryEncryptionKey": "00112233445566778899aabbccddeeff"}
+    renamed = MetadataItem(name="primaryEncryptionKey", secret_key_ref=SecretKeyRef(name="other"))
+    one, other = (define("s", values, type="state.in-memory", metadata=(m,)) for m in (item, renamed))
+    assert one.opening_key != other.opening_key
 
 
 @pytest.mark.parametrize(

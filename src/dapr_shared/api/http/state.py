@@ -141,7 +141,7 @@ class StateApi:
     async def query(self, call: HttpCall) -> Response:
         (store,) = call.params
         result = await self._block.query(call.proved, store, await call.body(), call.metadata())
-        if not result.items:
+        if not result.items and not result.token:
             return no_content()
         body: dict[str, object] = {
             "results": [

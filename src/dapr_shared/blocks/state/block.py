@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 
 from dapr_shared.blocks.counted import Counted
+from dapr_shared.blocks.state.encryption import DecryptionError, decrypted
 from dapr_shared.blocks.state.items import BulkItem
-from dapr_shared.blocks.state.keys import full_key
+from dapr_shared.blocks.state.keys import full_key, own_key
 from dapr_shared.blocks.state.requests import CONSISTENCY, delete_request, operation_of, save_request
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.state import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
     from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
+    from dapr_shared.contracts.encryption import EncryptionKeys
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
@@ -45,6 +47,8 @@ MAX_BULK_BYTES = 64 * 1024 * 1024
 """Most bytes of keys and values in one answer of a bulk get, a key that is asked for twice counted twice."""
 WRITE_CHUNK = 256
 """Items of one call that are made or written in one go; then other calls have a turn."""
+EMPTY_PAGES = 100
+"""Pages of one query in which a store may have nothing of the caller's."""
 READ_CHUNK = 16
 """Keys of a bulk get that are read in one go: the sizes of their values are known only when they are here."""
 
@@ -69,7 +73,10 @@ class StateBlock:
         )
         with Counted(self._metrics.state_operation, caller, opened, "get"):
             try:
-                return await opened.component.get(request)
+                value = await opened.component.get(request)
+                if value is None or opened.encryption is None:
+                    return value
+                return decrypted(opened.encryption, value)
             except BackendError as error:
                 raise errors.STATE_GET(key=key, store=store, detail=error) from error
 
@@ -95,7 +102,7 @@ class StateBlock:
                 except BackendError as error:
                     raise errors.STATE_BULK_GET(store=store, detail=error) from error
                 for (key, _), answer in zip(chunk, found, strict=True):
-                    answers[key] = answer
+                    answers[key] = _readable(opened.encryption, answer)
                     size += wanted[key] * (len(key) + (len(answer.data) if isinstance(answer, StateValue) else 0))
                 if size > MAX_BULK_BYTES:
                     raise errors.STATE_BULK_GET_TOO_LARGE(store=store, limit=MAX_BULK_BYTES)
@@ -179,10 +186,17 @@ class StateBlock:
                 raise errors.STATE_TRANSACTION(detail=error) from error
 
     async def query(self, caller: Caller, store: str, query: bytes, metadata: Mapping[str, str]) -> QueryResult:
-        """Answer a query of the query API, where the store can."""
+        """Answer a query of the query API, where the store can, with the caller's own keys alone.
+
+        A store's query knows no apps: values of others, and of actors, are left out of its pages. A page without any
+        is followed by the next one, at most `EMPTY_PAGES` times; then the answer may be empty and have a token.
+        Raises `STATE_QUERY_NOT_SUPPORTED`, `STATE_QUERY`, also for a store whose values are encrypted.
+        """
         opened = self._store(caller, store)
         if StateCapability.QUERY_API not in opened.capabilities:
             raise errors.STATE_QUERY_NOT_SUPPORTED(store=store, resource=Resource("state", store))
+        if opened.encryption is not None:
+            raise errors.STATE_QUERY(store=store, detail="cannot query encrypted store")
         try:
             parsed = msgspec.json.decode(query)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -191,7 +205,7 @@ class StateBlock:
             raise errors.STATE_QUERY(store=store, detail="a query is a JSON object")
         with Counted(self._metrics.state_operation, caller, opened, "query"):
             try:
-                return await opened.component.query(cast("dict[str, Any]", parsed), metadata)
+                return await _own_page(opened, caller, cast("dict[str, Any]", parsed), metadata)
             except NotSupportedError as error:
                 raise errors.STATE_QUERY_NOT_SUPPORTED(store=store, resource=Resource("state", store)) from error
             except BackendError as error:
@@ -214,6 +228,20 @@ class StateBlock:
             return opened
         row = errors.STATE_NOT_FOUND if self._components.has(StateStore, caller.ref) else errors.STATE_NOT_CONFIGURED
         raise row(store=store, info={"appID": caller.app_id})
+
+
+async def _own_page(
+    opened: Opened[StateStore[Any]], caller: Caller, query: dict[str, Any], metadata: Mapping[str, str]
+) -> QueryResult:
+    found = QueryResult([])
+    for _ in range(EMPTY_PAGES):
+        found = await opened.component.query(query, metadata)
+        items = [(key, value) for stored, value in found.items if (key := own_key(opened, caller, stored)) is not None]
+        if items or not found.token:
+            return QueryResult(items, found.token, found.metadata)
+        page = cast("dict[str, Any]", query["page"]) if isinstance(query.get("page"), dict) else {}
+        query = {**query, "page": {**page, "token": found.token}}
+    return QueryResult([], found.token, found.metadata)
 
 
 async def _made(make: Callable[[Q], R], items: Sequence[Q]) -> list[R]:
@@ -248,6 +276,18 @@ async def _send(send: Callable[[Sequence[Q]], Awaitable[None]], requests: Sequen
 def _chunks(items: Sequence[Q], size: int) -> Generator[Sequence[Q]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _readable(
+    keys: EncryptionKeys | None, answer: StateValue | BackendError | None
+) -> StateValue | BackendError | None:
+    """The answer of a store to one key of a bulk get, decrypted where it is encrypted."""
+    if keys is None or not isinstance(answer, StateValue):
+        return answer
+    try:
+        return decrypted(keys, answer)
+    except DecryptionError as error:
+        return error
 
 
 def _bulk_item(key: str, answer: StateValue | BackendError | None) -> BulkItem:

@@ -47,5 +47,19 @@ def full_key(opened: Opened[StateStore[Any]], caller: Caller, key: str) -> str:
             resource=Resource("state", opened.name),
             violations=(FieldViolation(key, f"input key/keyPrefix '{key}' can't contain '||'"),),
         )
-    prefix = key_prefix(opened.runtime_metadata, opened.name, caller.app_id, caller.record.given_namespace)
+    prefix = _prefix(opened, caller)
     return key if prefix is None else f"{prefix}{SEPARATOR}{key}"
+
+
+def own_key(opened: Opened[StateStore[Any]], caller: Caller, stored: str) -> str | None:
+    """The opposite of `full_key`; `None` for a stored key that the caller cannot name: another app's, an actor's."""
+    prefix = _prefix(opened, caller)
+    if prefix is not None:
+        if not stored.startswith(prefix + SEPARATOR):
+            return None
+        stored = stored[len(prefix) + len(SEPARATOR) :]
+    return None if SEPARATOR in stored else stored
+
+
+def _prefix(opened: Opened[StateStore[Any]], caller: Caller) -> str | None:
+    return key_prefix(opened.runtime_metadata, opened.name, caller.app_id, caller.record.given_namespace)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dapr_shared.blocks.state.encryption import encrypted
 from dapr_shared.blocks.state.items import is_json_text
 from dapr_shared.blocks.state.keys import full_key
 from dapr_shared.contracts.state import Concurrency, Consistency, DeleteRequest, Operation, SetRequest
@@ -72,7 +73,7 @@ def _set_request(
     opened: Opened[StateStore[Any]], caller: Caller, store: str, item: SaveItem, row: ErrorRow
 ) -> SetRequest:
     concurrency, consistency = _options(item, store, row)
-    return SetRequest(
+    request = SetRequest(
         full_key(opened, caller, item.key),
         item.value,
         is_json=item.is_json,
@@ -82,6 +83,7 @@ def _set_request(
         ttl=_ttl(item.metadata, store, row) if item.metadata else None,
         metadata=item.metadata,
     )
+    return request if opened.encryption is None else encrypted(opened.encryption, request)
 
 
 def delete_request(
