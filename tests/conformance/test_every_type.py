@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from dapr_shared.contracts.settings import fields_of
-from tests.support.component_setups import CATALOG, SETUPS, Harness, cases
+from tests.support.component_setups import CATALOG, SETUPS, Harness, cases, setup_key
 
 ALL = [*cases("state"), *cases("secretstores"), *cases("pubsub")]
 
@@ -21,11 +21,11 @@ def harness(request, tmp_path, monkeypatch) -> Harness:
 
 def test_no_row_without_a_setup():
     """Every type of the catalog is set up for a conformance suite, so that no adapter exists untested."""
-    assert {row.type for row in CATALOG.rows()} == set(SETUPS)
+    assert {setup_key(row) for row in CATALOG.rows()} == set(SETUPS)
     assert len(ALL) == sum(len(functions) for functions in SETUPS.values())
 
 
-@pytest.mark.parametrize("row", CATALOG.rows(), ids=lambda row: row.type)
+@pytest.mark.parametrize("row", CATALOG.rows(), ids=setup_key)
 def test_settings_are_documented(row):
     """Every setting of every type has a meaning in words, and the class its own docstring."""
     adapter = CATALOG.load(row)

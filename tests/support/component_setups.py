@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from dapr_shared.components.catalog import Catalog
+from dapr_shared.components.catalog import DEFAULT_VERSION, Catalog, CatalogRow
 from dapr_shared.contracts.component import Component, ComponentContext
 from dapr_shared.contracts.settings import decode_settings
 from dapr_shared.contracts.state import GetRequest, StateStore, StateValue
 from dapr_shared.core.clock import SystemClock
+from tests.support import postgres_server
 
 CATALOG = Catalog(installed=None)
 
@@ -56,6 +57,8 @@ class Setup:
     """Brokers: a new group begins at the oldest message that is kept; else at the next that is published."""
     ordered: bool = False
     """Brokers: `ordered: true` in a subscription's metadata keeps the order within each `partitionKey`."""
+    json_by_value: bool = False
+    """State stores: JSON comes back with the same value, not in the same form."""
 
 
 SetupFunction = Callable[[Path, pytest.MonkeyPatch], Setup]
@@ -63,6 +66,16 @@ SetupFunction = Callable[[Path, pytest.MonkeyPatch], Setup]
 
 def state_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup({}, own_clock=True)
+
+
+def state_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    server = postgres_server.shared_server()
+    return Setup(postgres_server.metadata(server, server.new_database()), durable=True, json_by_value=True)
+
+
+def state_postgresql_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    server = postgres_server.shared_server()
+    return Setup(postgres_server.metadata(server, server.new_database(), tablePrefix="public.dapr_"), durable=True)
 
 
 def state_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -123,12 +136,19 @@ def secrets_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     )
 
 
+def setup_key(row: CatalogRow) -> str:
+    """The type of a row, with its version where that is not the default one."""
+    return row.type if DEFAULT_VERSION in row.versions else f"{row.type}/{row.versions[0]}"
+
+
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "pubsub.in-memory": (pubsub_memory,),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
     "secretstores.local.env": (secrets_env,),
     "secretstores.local.file": (secrets_file, secrets_file_multi),
     "state.in-memory": (state_memory,),
+    "state.postgresql": (state_postgresql,),
+    "state.postgresql/v2": (state_postgresql_v2,),
     "state.sqlite": (state_sqlite, state_sqlite_journal, state_sqlite_memory),
 }
 
@@ -136,10 +156,10 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
 def cases(block: str) -> list[Any]:
     """The parameters of a suite: every set-up of every catalog row of the block."""
     return [
-        pytest.param((row.type, function), id=f"{row.type}-{function.__name__}")
+        pytest.param((setup_key(row), function), id=f"{setup_key(row)}-{function.__name__}")
         for row in CATALOG.rows()
         if row.block == block
-        for function in SETUPS.get(row.type, ())
+        for function in SETUPS.get(setup_key(row), ())
     ]
 
 
@@ -147,15 +167,17 @@ class Harness:
     """One component type in one set-up: opens it, opens it again, lets time pass."""
 
     def __init__(self, component_type: str, setup: Setup) -> None:
-        self.type = component_type
+        self.type, _, self.version = component_type.partition("/")
         self.setup = setup
         self.clock = HandClock()
 
     def make(self) -> Component[Any]:
         """A component that is not started."""
-        adapter = CATALOG.load(CATALOG.find(self.type))
+        row = CATALOG.find(self.type, self.version)
+        adapter = CATALOG.load(row)
         settings = decode_settings(adapter.settings_type, self.setup.metadata)
-        return adapter(settings, ComponentContext("conformance", self.type, clock=self.clock))
+        version = CATALOG.version_of(row, self.version)
+        return adapter(settings, ComponentContext("conformance", self.type, version, clock=self.clock))
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Any]:

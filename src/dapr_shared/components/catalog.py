@@ -86,6 +86,21 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         "State in this process, gone when it ends",
     ),
     CatalogRow(
+        "state.postgresql",
+        "dapr_shared.components.postgresql.state:PostgresStateV1",
+        "State in a table of PostgreSQL as JSON, which can be queried, in the layout that daprd writes",
+        aliases=("state.postgres",),
+        extra="postgresql",
+    ),
+    CatalogRow(
+        "state.postgresql",
+        "dapr_shared.components.postgresql.state:PostgresStateV2",
+        "State in a table of PostgreSQL as bytes, in the layout that daprd writes",
+        aliases=("state.postgres", "state.yugabyte", "state.yugabytedb"),
+        versions=("v2",),
+        extra="postgresql",
+    ),
+    CatalogRow(
         "state.sqlite",
         "dapr_shared.components.sqlite.state:SqliteStateStore",
         "State in one SQLite file, in the layout that daprd writes",

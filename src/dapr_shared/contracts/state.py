@@ -180,8 +180,12 @@ class StateStore(Component[S]):
         """Carry out all operations in order, or none. Needs `TRANSACTIONAL`, else `NotSupportedError`."""
         raise NotSupportedError(f"{self.context.type} has no transactions")
 
-    async def query(self, query: Mapping[str, Any], metadata: Mapping[str, str]) -> QueryResult:  # noqa: ARG002 - for stores that can
-        """Answer a query of the query API. Needs `QUERY_API`, else `NotSupportedError`."""
+    async def query(self, query: Mapping[str, Any], metadata: Mapping[str, str], key_prefix: str = "") -> QueryResult:  # noqa: ARG002 - for stores that can
+        """Answer a query of the query API. Needs `QUERY_API`, else `NotSupportedError`.
+
+        The caller's keys are `key_prefix` and then no `||`. A store that can looks at no others; who asks leaves out those
+        of others in any case. The answer has complete keys.
+        """
         raise NotSupportedError(f"{self.context.type} has no query API")
 
     async def delete_with_prefix(self, prefix: str) -> int:  # noqa: ARG002 - for stores that can

@@ -62,8 +62,8 @@ class FakeStore(StateStore[Settings]):
     async def transact(self, operations, metadata):
         self._note((list(operations), metadata))
 
-    async def query(self, query, metadata):
-        self._note((query, metadata))
+    async def query(self, query, metadata, key_prefix):
+        self._note((query, metadata, key_prefix))
         return self.pages.pop(0) if self.pages else QueryResult([("orders||k", StateValue(b"1"))])
 
     @property
@@ -331,7 +331,7 @@ async def test_queries(block, store, caller):
     """A query is a JSON object and goes to the store as data; everything else is an error of the query."""
     result = await block.query(caller, "store", b'{"filter":{}}', {"m": "1"})
     assert [key for key, _ in result.items] == ["k"]
-    assert store.asked == [({"filter": {}}, {"m": "1"})]
+    assert store.asked == [({"filter": {}}, {"m": "1"}, "orders||")]
     for query in (b"", b"{", b"[]", b"null", b"\xff", b'{"a":' * 5000):
         assert (await refused(block.query(caller, "store", query, {}))).row is errors.STATE_QUERY
     store.error = NotSupportedError("no")
@@ -356,7 +356,7 @@ async def test_pages_without_anything_of_the_caller(block, store, caller):
     store.pages = [page_of("1", "stock||a"), page_of("2"), page_of("", "orders||a")]
     found = await block.query(caller, "store", b'{"sort":[],"page":{"limit":1}}', {})
     assert ([key for key, _ in found.items], found.token) == (["a"], "")
-    assert [query for query, _ in store.asked] == [
+    assert [query for query, _, _ in store.asked] == [
         {"sort": [], "page": {"limit": 1}},
         {"sort": [], "page": {"limit": 1, "token": "1"}},
         {"sort": [], "page": {"limit": 1, "token": "2"}},

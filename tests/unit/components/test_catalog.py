@@ -62,8 +62,9 @@ def test_versions():
 )
 def test_unknown_type(name, message):
     """An unknown type is an error that shows what may have been meant."""
+    rows = (CatalogRow("state.in-memory", MEMORY, "x"), CatalogRow("state.sqlite", MEMORY, "x", ("state.sqlite3",)))
     with pytest.raises(UnknownTypeError) as caught:
-        Catalog(installed=None).find(name)
+        Catalog(rows, installed=None).find(name)
     assert str(caught.value) == message
 
 

@@ -188,7 +188,7 @@ class StateBlock:
     async def query(self, caller: Caller, store: str, query: bytes, metadata: Mapping[str, str]) -> QueryResult:
         """Answer a query of the query API, where the store can, with the caller's own keys alone.
 
-        A store's query knows no apps: values of others, and of actors, are left out of its pages. A page without any
+        A store may look at more than the caller's keys: values of others, and of actors, are left out of its pages. A page without any
         is followed by the next one, at most `EMPTY_PAGES` times; then the answer may be empty and have a token.
         Raises `STATE_QUERY_NOT_SUPPORTED`, `STATE_QUERY`, also for a store whose values are encrypted.
         """
@@ -235,7 +235,7 @@ async def _own_page(
 ) -> QueryResult:
     found = QueryResult([])
     for _ in range(EMPTY_PAGES):
-        found = await opened.component.query(query, metadata)
+        found = await opened.component.query(query, metadata, full_key(opened, caller, ""))
         items = [(key, value) for stored, value in found.items if (key := own_key(opened, caller, stored)) is not None]
         if items or not found.token:
             return QueryResult(items, found.token, found.metadata)

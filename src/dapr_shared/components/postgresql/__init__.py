@@ -1,0 +1,1 @@
+"""PostgreSQL: state, configuration, output binding. The only folder that imports asyncpg."""
