@@ -42,6 +42,19 @@ def answer(body: Any = b"", status: int = 200) -> InvokeResponse:
     return InvokeResponse(status, [], body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
+class HangingBody:
+    """The body of an answer whose end never comes."""
+
+    closed = False
+
+    async def read(self, _limit: int) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
 class FakeHttpChannel(AppChannel):
     """An HTTP app that can be absent and that answers what `reply` gives: an answer, bytes or an error to raise."""
 
@@ -53,6 +66,8 @@ class FakeHttpChannel(AppChannel):
         self.asked = 0
         self.looked = 0
         self.delivered: list[InvokeRequest] = []
+        self.timeouts: list[float | None] = []
+        """Seconds that each delivery was given."""
         self.reply: Callable[[InvokeRequest], Any] = lambda _: b""
 
     @property
@@ -77,6 +92,7 @@ class FakeHttpChannel(AppChannel):
             found = self.list
         else:
             self.delivered.append(request)
+            self.timeouts.append(timeout)
             found = self.reply(request)
             if inspect.isawaitable(found):
                 found = await found
@@ -107,10 +123,12 @@ class FakeGrpcClient:
 
     answers: dict[str, Any] = field(default_factory=dict)
     called: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
+    timeouts: list[float | None] = field(default_factory=list)
 
     async def unary(self, method: str, data: bytes, metadata: Any, *, timeout: float | None = None) -> _Unary:  # noqa: ASYNC109
         name = method.rpartition("/")[2]
         self.called.append((name, data, dict(metadata)))
+        self.timeouts.append(timeout)
         found = self.answers.get(name, GrpcError(GrpcCode.UNIMPLEMENTED, "no such method"))
         if callable(found):
             found = found(data)

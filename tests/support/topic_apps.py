@@ -28,14 +28,17 @@ def route(topic: str, path: str = "", *, pubsub: str = "pubsub", **more: Any) ->
 
 @dataclass
 class TopicApp:
-    """An HTTP app that subscribes and keeps what it gets; `reply` answers an event, or `gate` holds it up."""
+    """An HTTP app that subscribes and keeps what it gets; `reply` answers an event, or `gate` holds it up.
+
+    A reply of bytes goes over the wire as it is, then the connection is closed.
+    """
 
     wants: list[dict[str, Any]] = field(default_factory=list)
     port: int = 0
     asked: int = 0
     got: list[tuple[str, Any]] = field(default_factory=list)
     """(path, body as JSON), when the request came."""
-    reply: Callable[[str, Any], tuple[int, Any]] = lambda _path, _event: (200, {"status": "SUCCESS"})
+    reply: Callable[[str, Any], tuple[int, Any] | bytes] = lambda _path, _event: (200, {"status": "SUCCESS"})
     gate: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -62,7 +65,12 @@ def _handler(app: TopicApp) -> type[BaseHTTPRequestHandler]:
             event = json.loads(self.rfile.read(int(self.headers["content-length"])))
             app.got.append((self.path, event))
             app.gate.wait(PATIENCE)
-            self._send(*app.reply(self.path, event))
+            reply = app.reply(self.path, event)
+            if isinstance(reply, bytes):
+                self.wfile.write(reply)
+                self.close_connection = True
+            else:
+                self._send(*reply)
 
         def _send(self, status: int, body: Any) -> None:
             content = json.dumps(body).encode()
@@ -132,6 +140,8 @@ class GrpcTopicApp:
     port: int = 0
     got: list[Any] = field(default_factory=list)
     status: int = 0
+    reply: Callable[[Any], bytes | None] = lambda _event: None
+    """Answers an event with these bytes; `None`: with `status`."""
 
     def _list(self, _data: bytes, _context: Any) -> bytes:
         made = appcallback_pb.ListTopicSubscriptionsResponse()
@@ -140,12 +150,16 @@ class GrpcTopicApp:
         return made.SerializeToString()
 
     def _event(self, data: bytes, _context: Any) -> bytes:
-        self.got.append(appcallback_pb.TopicEventRequest.FromString(data))
-        return appcallback_pb.TopicEventResponse(status=self.status).SerializeToString()
+        event = appcallback_pb.TopicEventRequest.FromString(data)
+        self.got.append(event)
+        answer = self.reply(event)
+        return (
+            answer if answer is not None else appcallback_pb.TopicEventResponse(status=self.status).SerializeToString()
+        )
 
 
 @contextmanager
-def grpc_topic_app(app: GrpcTopicApp) -> Iterator[GrpcTopicApp]:
+def grpc_topic_app(app: GrpcTopicApp, port: int = 0) -> Iterator[GrpcTopicApp]:
     """Serve the app on loopback."""
     methods = {
         "ListTopicSubscriptions": grpc.unary_unary_rpc_method_handler(app._list),
@@ -156,7 +170,7 @@ def grpc_topic_app(app: GrpcTopicApp) -> Iterator[GrpcTopicApp]:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallback", methods),)
         )
-        app.port = server.add_insecure_port("127.0.0.1:0")
+        app.port = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
         try:
             yield app

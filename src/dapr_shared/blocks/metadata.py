@@ -15,7 +15,7 @@ from dapr_shared.core import errors
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from dapr_shared.blocks.pubsub.manager import SubscriptionStatus
+    from dapr_shared.blocks.pubsub.subscriptions import SubscriptionStatus
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.contracts.registry import Components
     from dapr_shared.core.ids import AppRef

@@ -16,11 +16,11 @@ from dapr_shared.channel.concurrency import DEFAULT_WAITING, CallSlots, HeldBody
 from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
-    AppTimeoutError,
     AppUnreachableError,
     ChannelError,
     InvokeRequest,
     InvokeResponse,
+    NoSlotError,
 )
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class AppChannel(ABC):
             async with asyncio.timeout(timeout):
                 await self._slots.take(caller)
         except TimeoutError:
-            raise AppTimeoutError(
+            raise NoSlotError(
                 f"no free slot within {timeout:g} s: the app takes {self.properties.max_concurrency} calls at a time"
             ) from None
         if not self.healthy:

@@ -5,6 +5,7 @@ Last step of the delivery road. Facts: reference http-api §13, grpc-api §3. Th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence  # noqa: TC003 - read by msgspec
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from dapr_shared._proto import appcallback_pb
 from dapr_shared.channel.grpc import GrpcAppChannel, lost
-from dapr_shared.contracts.invocation import ChannelError, InvokeRequest
+from dapr_shared.contracts.invocation import AppTimeoutError, ChannelError, InvokeRequest
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
 
@@ -72,7 +73,7 @@ async def list_subscriptions(channel: AppChannel, *, timeout: float) -> list[Ask
     headers: Headers = [(b"dapr-app-id", channel.ref.app_id.encode())]
     request = InvokeRequest("dapr/subscribe", "GET", b"", headers, b"", None)
     answer = await channel.invoke(request, timeout=timeout)
-    body = await _whole(answer.body)
+    body = await _whole(answer.body, timeout)
     if answer.status == 404:
         return []
     if answer.status != 200:
@@ -150,14 +151,21 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-async def deliver_http(channel: AppChannel, path: str, body: bytes, headers: Headers) -> tuple[Reply, str]:
+async def deliver_http(
+    channel: AppChannel,
+    path: str,
+    body: bytes,
+    headers: Headers,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the wire's
+) -> tuple[Reply, str]:
     """POST an event to a route of an HTTP app; its reply and, for a failure, its words for the log.
 
-    Raises `ChannelError` when the app did not answer.
+    `timeout`: seconds for the whole answer. Raises `ChannelError` when the app did not answer.
     """
     request = InvokeRequest(path.lstrip("/"), "POST", b"", headers, body, CLOUD_EVENTS)
-    answer = await channel.invoke(request)
-    text = await _whole(answer.body)
+    answer = await channel.invoke(request, timeout=timeout)
+    text = await _whole(answer.body, timeout)
     if answer.status == 404:
         return Reply.DROP, "status 404"
     if not 200 <= answer.status <= 299:
@@ -180,11 +188,15 @@ def _reply_of(body: bytes) -> tuple[Reply, str]:
 
 
 async def deliver_grpc(
-    channel: GrpcAppChannel, event: appcallback_pb.TopicEventRequest, headers: Headers
+    channel: GrpcAppChannel,
+    event: appcallback_pb.TopicEventRequest,
+    headers: Headers,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the wire's
 ) -> tuple[Reply, str]:
-    """Call OnTopicEvent of a gRPC app. Raises `ChannelError` when the app did not answer."""
+    """Call OnTopicEvent of a gRPC app. Raises `ChannelError` when the app did not answer (within `timeout` seconds)."""
     try:
-        data = await _call(channel, _ON_TOPIC_EVENT, event.SerializeToString(), headers=headers)
+        data = await _call(channel, _ON_TOPIC_EVENT, event.SerializeToString(), headers=headers, timeout=timeout)
     except GrpcError as error:
         if error.code is GrpcCode.UNIMPLEMENTED:
             return Reply.DROP_SILENTLY, "the app does not implement OnTopicEvent"
@@ -218,12 +230,18 @@ class _BulkAnswer(msgspec.Struct):
 
 
 async def deliver_bulk_http(
-    channel: AppChannel, path: str, envelope: bytes, entry_ids: Sequence[str], headers: Headers
+    channel: AppChannel,
+    path: str,
+    envelope: bytes,
+    entry_ids: Sequence[str],
+    headers: Headers,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the wire's
 ) -> dict[str, Reply]:
     """POST a bulk envelope; each entry's reply. An entry that the app does not name is retried (http-api §13)."""
     request = InvokeRequest(path.lstrip("/"), "POST", b"", headers, envelope, b"application/json")
-    answer = await channel.invoke(request)
-    body = await _whole(answer.body)
+    answer = await channel.invoke(request, timeout=timeout)
+    body = await _whole(answer.body, timeout)
     if answer.status == 404:
         return dict.fromkeys(entry_ids, Reply.DROP)
     replies = dict.fromkeys(entry_ids, Reply.RETRY)
@@ -240,18 +258,22 @@ async def deliver_bulk_http(
 
 
 async def deliver_bulk_grpc(
-    channel: GrpcAppChannel, request: appcallback_pb.TopicEventBulkRequest, headers: Headers
+    channel: GrpcAppChannel,
+    request: appcallback_pb.TopicEventBulkRequest,
+    headers: Headers,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the wire's
 ) -> dict[str, Reply]:
     """Call OnBulkTopicEvent, or its alpha form where the app has only that one."""
     ids = [entry.entry_id for entry in request.entries]
     message = request.SerializeToString()
     try:
         try:
-            data = await _call(channel, _ON_BULK, message, headers=headers)
+            data = await _call(channel, _ON_BULK, message, headers=headers, timeout=timeout)
         except GrpcError as error:
             if error.code is not GrpcCode.UNIMPLEMENTED:
                 raise
-            data = await _call(channel, _ON_BULK_ALPHA, message, headers=headers)
+            data = await _call(channel, _ON_BULK_ALPHA, message, headers=headers, timeout=timeout)
     except GrpcError as error:
         return dict.fromkeys(ids, Reply.DROP_SILENTLY if error.code is GrpcCode.UNIMPLEMENTED else Reply.RETRY)
     replies = dict.fromkeys(ids, Reply.RETRY)
@@ -285,10 +307,17 @@ async def _call(
     return answer.data
 
 
-async def _whole(body: object) -> bytes:
+async def _whole(body: object, timeout: float | None) -> bytes:  # noqa: ASYNC109 - one place for the scope and its error
+    """The answer's body, of which an app may send one byte and then nothing more."""
     if isinstance(body, bytes):
         return body
+    stream = cast("Any", body)
+    scope = asyncio.timeout(timeout)
     try:
-        return await cast("Any", body).read(_ANSWER_LIMIT)
+        async with scope:
+            return await stream.read(_ANSWER_LIMIT)
     except Exception as error:
+        if scope.expired():
+            await stream.aclose()
+            raise AppTimeoutError(f"the app's answer did not end within {timeout:g} s") from error
         raise ChannelError(f"the app's answer could not be read: {error}") from error

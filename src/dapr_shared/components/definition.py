@@ -93,6 +93,14 @@ class Definition:
         )
 
     @property
+    def names_one_app(self) -> bool:
+        """Whether its scopes make it one app's, whatever apps come.
+
+        A place that is one app's (`audience`) does not: the same file may lie in the places of several apps.
+        """
+        return len(set(self.resource.scopes)) == 1
+
+    @property
     def opening_key(self) -> OpeningKey:
         """What an open component depends on; who sees it is not part of it."""
         resource = self.resource
@@ -154,6 +162,31 @@ def find_duplicates(definitions: Sequence[Definition], apps: Collection[AppRef])
                 ),
             )
         same.append(definition)
+    return errors
+
+
+def find_shared_groups(definitions: Sequence[Definition]) -> list[ComponentStartError]:
+    """An error for each pubsub component that would put its one app into the consumer group of another one's.
+
+    That is: one broker, one `consumerID` that names no app, and scopes of two different apps. Each would take the
+    other's messages (design §5.3). Two brokers are told apart by their metadata alone.
+    """
+    errors: list[ComponentStartError] = []
+    seen: dict[tuple[str, frozenset[tuple[str, str]]], Definition] = {}
+    for definition in definitions:
+        group = {name.lower(): value for name, value in definition.values.items()}.get("consumerid", "").strip()
+        if block_of(definition.resource.type) != "pubsub" or not definition.names_one_app or not group:
+            continue
+        if needs_app(group) or "{uuid}" in group:
+            continue
+        key = (definition.resource.type.casefold(), frozenset(definition.values.items()))
+        first = seen.setdefault(key, definition)
+        if (first.resource.namespace, *first.resource.scopes) != (
+            definition.resource.namespace,
+            *definition.resource.scopes,
+        ):
+            problem = f"consumerID {group} is that of app {first.resource.scopes[0]} in {first.resource.origin}: give each app its own"
+            errors.append(ComponentStartError(definition.resource, problem))
     return errors
 
 

@@ -84,6 +84,7 @@ def make_component(
         component=component,
         namespace_scoped=any("{namespace}" in value for value in definition.values.values()),
         encryption=definition.encryption_keys(values),
+        naming_app=frozenset(name.lower() for name, value in definition.values.items() if needs_app(value)),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dapr_shared.components.definition import (
@@ -20,6 +20,7 @@ from dapr_shared.components.definition import (
     Definition,
     OpeningKey,
     find_duplicates,
+    find_shared_groups,
 )
 from dapr_shared.components.opening import Running, is_per_app, make_component, open_component
 from dapr_shared.contracts.component import Component
@@ -124,9 +125,15 @@ class ComponentRegistry:
     def _view(self, app: AppRef) -> dict[str, AnyOpened]:
         view = self._views.get(app)
         if view is None:
-            seen = sorted((place.running.opened for place in self._places if place.seen_by(app)), key=_name_of)
+            seen = sorted((self._as_seen(place) for place in self._places if place.seen_by(app)), key=_name_of)
             view = self._views[app] = {opened.name: opened for opened in seen}
         return view
+
+    def _as_seen(self, place: _Place) -> AnyOpened:
+        """Who else sees it is not of what is open, which may be shared with places that say otherwise."""
+        if self._single_app is not None or place.definition.names_one_app:
+            return replace(place.running.opened, one_app=True)
+        return place.running.opened
 
     # Changes ---------------------------------------------------------------------------------------------------------
 
@@ -188,6 +195,8 @@ class ComponentRegistry:
         known_apps = frozenset({self._single_app}) if self._single_app else frozenset(apps)
         before = _runnings(self._places)
         failures: list[ComponentStartError] = list(find_duplicates(definitions, known_apps))
+        if self._single_app is None:
+            failures += find_shared_groups(definitions)
         kept = {(error.namespace, error.component) for error in failures}
         wanted = [
             (definition, app)

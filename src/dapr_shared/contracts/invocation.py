@@ -78,6 +78,10 @@ class AppTimeoutError(ChannelError):
     """The app did not answer in time."""
 
 
+class NoSlotError(AppTimeoutError):
+    """The app's other calls took all of its concurrency for so long: it has not been called."""
+
+
 class AppNotHealthyError(ChannelError):
     """The app's health check fails; it is not called."""
 

@@ -147,6 +147,14 @@ class PubSub(Component[S]):
     off by a crash is delivered again.
     """
 
+    @property
+    def processing_timeout(self) -> float | None:
+        """Seconds that an app may work on one message where the component's settings say so (`processingTimeout`).
+
+        0: without limit; `None`: they say nothing, and the instance's own limit holds.
+        """
+        return None
+
     @abstractmethod
     async def publish(self, request: PublishRequest) -> None:
         """Publish one message. Raises `BrokerFullError` at the broker's bound."""

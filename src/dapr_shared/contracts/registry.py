@@ -33,6 +33,10 @@ class Opened(Generic[C_co]):
     """Some value of its metadata has `{namespace}`: a broker's topics are then prefixed (reference resources §1)."""
     encryption: EncryptionKeys | None = field(default=None, repr=False)
     """The keys of a state store whose values are encrypted before it gets them."""
+    one_app: bool = False
+    """No other app can see it: the instance serves one app, or the resource's scopes name one."""
+    naming_app: frozenset[str] = frozenset()
+    """Names of its metadata, in lower case, whose text names the app (`{appID}`, `{namespace}`): no other app has the value."""
 
 
 class Components(Protocol):

@@ -487,6 +487,13 @@ PUBSUB_SUBSCRIBE = ErrorRow(
     "failed to subscribe to topic {topic} of pubsub {pubsub}: {detail}",
     "Look at the broker; see the detail.",
 )
+PUBSUB_STREAM_ENDED = ErrorRow(
+    "ERR_PUBSUB_STREAM_ENDED",
+    503,
+    _C.UNAVAILABLE,
+    "the stream on topic {topic} of pubsub {pubsub} has ended: {detail}",
+    "Open it again; what was not answered comes again.",
+)
 PUBSUB_NOT_FOUND = ErrorRow(
     "ERR_PUBSUB_NOT_FOUND",
     404,

@@ -192,6 +192,22 @@ class DaprMetrics:
 
         self.registry.on_scrape(scrape)
 
+    def read_subscriptions(self, read: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Have the subscriptions of each app, by state, read at every scrape; an app that is gone has no sample."""
+        seen: set[str] = set()
+
+        def scrape() -> None:
+            now = read()
+            for app_id in seen - set(now):
+                self.subscriptions.forget("app_id", app_id)
+            for app_id, states in now.items():
+                for state, number in states.items():
+                    self.subscriptions.child(app_id, state).set(number)
+            seen.clear()
+            seen.update(now)
+
+        self.registry.on_scrape(scrape)
+
     def calls_in_flight(self, app_id: str) -> Gauge:
         """The calls of an app that are being worked on; keep the gauge with the app."""
         return self.in_flight.child(app_id)
@@ -377,9 +393,12 @@ class DaprMetrics:
             own + "component_write_failures_total", "Writes that a component refused or lost.", ["component"]
         )
         self.subscriptions = gauge(
-            own + "subscriptions",
-            "Subscriptions of an app, running (paused ones included) and paused.",
-            ["app_id", "state"],
+            own + "subscriptions", "Subscriptions of an app that are active, paused or failed.", ["app_id", "state"]
+        )
+        self.subscription_changes = counter(
+            own + "subscription_changes_total",
+            "Subscriptions that were started, paused, resumed or stopped.",
+            ["app_id", "change"],
         )
         self.subscription_problems = counter(
             own + "subscription_problems_total",

@@ -174,24 +174,22 @@ class Events:
 
     def subscription_started(self, app: AppRef, pubsub: str, topic: str) -> None:
         """An app's subscription runs."""
-        self.metrics.subscriptions.child(app.app_id, "running").inc()
+        self.metrics.subscription_changes.child(app.app_id, "started").inc()
         self._pubsub.info("subscription started", **_subscription(app, pubsub, topic))
 
     def subscription_paused(self, app: AppRef, pubsub: str, topic: str, reason: str) -> None:
         """Nothing is delivered for now; the messages wait at the broker."""
-        self.metrics.subscriptions.child(app.app_id, "paused").inc()
+        self.metrics.subscription_changes.child(app.app_id, "paused").inc()
         self._pubsub.info("subscription paused", **_subscription(app, pubsub, topic), reason=reason)
 
     def subscription_resumed(self, app: AppRef, pubsub: str, topic: str) -> None:
         """Messages are delivered again."""
-        self.metrics.subscriptions.child(app.app_id, "paused").dec()
+        self.metrics.subscription_changes.child(app.app_id, "resumed").inc()
         self._pubsub.info("subscription resumed", **_subscription(app, pubsub, topic))
 
-    def subscription_stopped(self, app: AppRef, pubsub: str, topic: str, *, paused: bool = False) -> None:
+    def subscription_stopped(self, app: AppRef, pubsub: str, topic: str) -> None:
         """A subscription has ended."""
-        self.metrics.subscriptions.child(app.app_id, "running").dec()
-        if paused:
-            self.metrics.subscriptions.child(app.app_id, "paused").dec()
+        self.metrics.subscription_changes.child(app.app_id, "stopped").inc()
         self._pubsub.info("subscription stopped", **_subscription(app, pubsub, topic))
 
     def subscription_failed(self, app: AppRef, pubsub: str, topic: str, problem: str) -> None:

@@ -117,9 +117,11 @@ def assemble(
     registry = ComponentRegistry(
         Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
     )
-    deliveries = TopicDeliveries(metrics, events, clock)
+    deliveries = TopicDeliveries(metrics, events, clock, timeout=settings.app_delivery_timeout)
     remembered = RememberedSubscriptions(state_directory(settings.data_dir) / "subscriptions", events)
-    subscriptions = SubscriptionManager(registry, deliveries, remembered, events, clock)
+    streaming = StreamingBlock(registry, deliveries)
+    subscriptions = SubscriptionManager(registry, deliveries, streaming, remembered, events, clock)
+    metrics.read_subscriptions(subscriptions.count)
     watch = AppWatch(AppObserver(events, health, subscriptions))
     channels = ChannelTable(watch, defaults=ChannelDefaults(body_bytes=body_limit))
     connections = ExternalConnections()
@@ -162,7 +164,7 @@ def assemble(
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    streams = {"SubscribeTopicEventsAlpha1": TopicStreamRpc(StreamingBlock(registry, deliveries)).subscribe}
+    streams = {"SubscribeTopicEventsAlpha1": TopicStreamRpc(streaming).subscribe}
     grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
     return Parts(

@@ -145,6 +145,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         str, Flag("Directory of the embedded state store; default: the user's state directory.", own=True)
     ] = ""
+    app_delivery_timeout: Annotated[
+        float,
+        Flag(
+            "How long an app may work on one message before it counts as failed; 0: no limit. A component's "
+            "processingTimeout goes first.",
+            _D,
+            own=True,
+            minimum=0,
+        ),
+    ] = 1800.0
     allow_external_urls: Annotated[
         tuple[str, ...],
         Flag("Hosts that apps of a multi-app instance may invoke by absolute URL; default: none.", _L, own=True),

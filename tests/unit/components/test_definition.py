@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapr_shared.components.catalog import block_of
+from dapr_shared.components.definition import find_shared_groups
 from dapr_shared.contracts.settings import SettingError
 from tests.support.component_fakes import define
 
@@ -83,3 +84,32 @@ def test_an_app_is_no_strategy(app_id):
     definition = define("c", {"keyPrefix": "{appID}"}, type="state.redis")
     with pytest.raises(SettingError, match="keyPrefix"):
         definition.runtime_metadata({"keyPrefix": app_id})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wrong"),
+    [
+        ({}, {"scopes": ("b",)}, True),
+        ({}, {"scopes": ("b",), "name": "other"}, True),
+        ({}, {"scopes": ("a",), "name": "other"}, False),
+        ({}, {"scopes": ("b",), "group": "h"}, False),
+        ({}, {"scopes": ("b",), "host": "elsewhere"}, False),
+        ({}, {"scopes": ("b", "a"), "name": "other"}, False),
+        ({}, {"scopes": ("a",), "namespace": "other"}, True),
+        ({"group": "{uuid}"}, {"scopes": ("b",), "group": "{uuid}"}, False),
+        ({"group": "g-{appID}"}, {"scopes": ("b",), "group": "g-{appID}"}, False),
+        ({"group": ""}, {"scopes": ("b",), "group": ""}, False),
+        ({"type": "state.redis"}, {"scopes": ("b",), "type": "state.redis"}, False),
+    ],
+)
+def test_two_apps_in_one_consumer_group(first, second, wrong):
+    """Two components that are one app's each and put both apps into one group are refused: the second, naming the first."""
+
+    def made(*, group: str = "g", host: str = "here", **fields):
+        given = {"name": "c", "type": "pubsub.redis", "scopes": ("a",), **fields}
+        return define(values={"consumerID": group, "redisHost": host}, **given)
+
+    definitions = [made(file="1.yaml", **first), made(file="2.yaml", **second)]
+    found = [(error.origin.file, error.problem) for error in find_shared_groups(definitions)]
+    problem = f"consumerID g is that of app a in {definitions[0].resource.origin}: give each app its own"
+    assert found == [("2.yaml", problem)] * wrong

@@ -112,6 +112,7 @@ async def test_single_app_mode():
     found = registry.find(Fake, A, "c")
     assert (found.component.settings.text, found.component.context.app_id) == ("a default.a", "a")
     assert EVENTS == ["open:a default.a"]
+    assert found.one_app
     await registry.close()
 
 
@@ -272,8 +273,27 @@ async def test_new_scopes_open_nothing(registry):
     found = registry.find(Fake, A, "c")
     applied = await registry.apply([define("c", scopes=("a",))], APPS)
     assert (applied.opened, applied.closed) == ((), ())
-    assert registry.find(Fake, A, "c") is found
+    assert registry.find(Fake, A, "c").component is found.component
     assert registry.find(Fake, B, "c") is None
+
+
+async def test_what_is_of_one_app(registry):
+    """Scopes of one app make a component that app's, also where it stays open; more scopes, or a place, do not."""
+    await registry.apply([define("c", {"text": "x"})], {A})
+    assert not registry.find(Fake, A, "c").one_app
+    for scope in ({"scopes": ("a",)}, {"scopes": ("a", "a")}):
+        await registry.apply([define("c", {"text": "x"}, **scope)], APPS)
+        assert registry.find(Fake, A, "c").one_app
+    for scope in ({"scopes": ("a", "b")}, {"audience": {A}}, {}):
+        await registry.apply([define("c", {"text": "x"}, **scope)], {A})
+        assert not registry.find(Fake, A, "c").one_app
+
+
+@pytest.mark.parametrize("template", ["g-{appID}", "{namespace}"])
+async def test_values_that_name_the_app(registry, template):
+    """The registry tells which values are of one app alone."""
+    await registry.apply([define("c", {"text": template})], APPS)
+    assert registry.find(Fake, A, "c").naming_app == {"text"}
 
 
 async def test_removed(registry):

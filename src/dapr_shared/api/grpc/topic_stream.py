@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb
-from dapr_shared.blocks.pubsub.streaming import STOP_GRACE
 from dapr_shared.channel.callbacks import reply_of_status
 from dapr_shared.core import errors
 
@@ -29,7 +28,7 @@ class TopicStreamRpc:
     async def subscribe(self, call: GrpcCall, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Receive events until the client ends the call. Raises the errors of opening, `BAD_REQUEST` for a wrong message."""
         initial = await self._initial(messages)
-        stream, subscription = await self._block.open(
+        stream = await self._block.open(
             call.caller,
             initial.pubsub_name,
             initial.topic,
@@ -37,26 +36,18 @@ class TopicStreamRpc:
             initial.dead_letter_topic if initial.HasField("dead_letter_topic") else "",
         )
         replies = asyncio.ensure_future(self._read_replies(stream, messages))
+        replies.add_done_callback(lambda done: stream.end(None if done.cancelled() else done.exception()))
         try:
             started = runtime_pb.SubscribeTopicEventsResponseAlpha1()
             started.initial_response.SetInParent()
             yield started.SerializeToString()
-            while True:
-                event = asyncio.ensure_future(stream.next())
-                try:
-                    await asyncio.wait({event, replies}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    ended = not event.done()
-                    event.cancel()
-                if ended:
-                    replies.result()  # the client has ended its side, or sent what it may not
-                    return
+            while (event := await stream.next()) is not None:
                 response = runtime_pb.SubscribeTopicEventsResponseAlpha1()
-                response.event_message.MergeFrom(event.result())
+                response.event_message.MergeFrom(event)
                 yield response.SerializeToString()
         finally:
             replies.cancel()
-            await subscription.stop(STOP_GRACE)
+            await self._block.left(stream)
 
     async def _initial(self, messages: AsyncIterator[bytes]) -> runtime_pb.SubscribeTopicEventsRequestInitialAlpha1:
         async for data in messages:

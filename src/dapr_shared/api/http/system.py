@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.blocks.health import HealthBlock
     from dapr_shared.blocks.metadata import Metadata, MetadataBlock
-    from dapr_shared.blocks.pubsub.manager import SubscriptionStatus
+    from dapr_shared.blocks.pubsub.subscriptions import SubscriptionStatus
     from dapr_shared.blocks.shutdown import ShutdownBlock
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.identity.caller import Caller

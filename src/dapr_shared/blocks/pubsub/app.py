@@ -13,7 +13,7 @@ from datetime import datetime  # noqa: TC003 - part of a public data class
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dapr_shared.blocks.pubsub.subscriptions import MergedSubscriptions, TopicSubscription, merge
-from dapr_shared.blocks.pubsub.topics import topic_at_broker
+from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
 from dapr_shared.channel.callbacks import AskedSubscription, SubscriptionListError, list_subscriptions
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.invocation import ChannelError
@@ -71,11 +71,18 @@ class Running:
     wanted: TopicSubscription
     component: Opened[PubSub[Any]] | None = None
     broker: BrokerSubscription | None = None
+    group: str = ""
+    """The consumer group that it is in."""
     paused: bool = False
     problem: str = ""
     """Why it does not run; empty when it does."""
     since: datetime | None = None
     """When it was paused or began to fail."""
+
+    @property
+    def state(self) -> str:
+        """`active`, `paused` or `failed`."""
+        return "failed" if self.broker is None else "paused" if self.paused else "active"
 
 
 class AppSubscriptions:
@@ -254,12 +261,13 @@ class AppSubscriptions:
         wanted = {subscription.key: subscription for subscription in merged.wanted}
         for key, running in list(self.running.items()):
             component = self._component(running.wanted.pubsub)
-            same_component = (
+            same_place = (
                 component is not None
                 and running.component is not None
-                and (component.component is running.component.component)
+                and component.component is running.component.component
+                and consumer_group(component, self.ref) == running.group  # another one after a change of its scopes
             )
-            if wanted.get(key) != running.wanted or (running.broker is not None and not same_component):
+            if wanted.get(key) != running.wanted or (running.broker is not None and not same_place):
                 del self.running[key]
                 await self._stop(running, 0.0 if running.component is None else 5.0)
 
@@ -275,9 +283,10 @@ class AppSubscriptions:
             self._note(running, str(error))
             return True
         limit = self.channel.properties.max_concurrency if self.channel is not None else 0
+        group = consumer_group(component, self.ref)
         request = SubscribeRequest(
             topic_at_broker(component, self.ref, wanted.topic),
-            component.runtime_metadata.get("consumerid") or self.ref.app_id,
+            group,
             wanted.metadata,
             max(limit or DEFAULT_IN_FLIGHT, wanted.bulk.max_messages if wanted.bulk else 1),
         )
@@ -286,7 +295,7 @@ class AppSubscriptions:
         except BackendError as error:
             self._note(running, str(error))
             return False
-        running.component = component
+        running.component, running.group = component, group
         running.paused, running.problem, running.since = False, "", None
         self._events.subscription_started(self.ref, wanted.pubsub, wanted.topic)
         return True
@@ -309,9 +318,7 @@ class AppSubscriptions:
         if running.broker is not None:
             await running.broker.stop(grace)
             running.broker = None
-            self._events.subscription_stopped(
-                self.ref, running.wanted.pubsub, running.wanted.topic, paused=running.paused
-            )
+            self._events.subscription_stopped(self.ref, running.wanted.pubsub, running.wanted.topic)
 
     def _component(self, name: str) -> Opened[PubSub[Any]] | None:
         return self._components.find(cast("type[PubSub[Any]]", PubSub), self.ref, name)

@@ -117,10 +117,11 @@ class BulkDelivery:
         return found
 
     async def _ask(self, channel: AppChannel, path: str, entries: list[_Entry]) -> dict[str, Reply]:
+        timeout = self._delivery.timeout
         if isinstance(channel, GrpcAppChannel):
-            return await deliver_bulk_grpc(channel, self._grpc_request(path, entries), [])
+            return await deliver_bulk_grpc(channel, self._grpc_request(path, entries), [], timeout=timeout)
         ids = [entry.entry_id for entry in entries]
-        return await deliver_bulk_http(channel, path, self._envelope(entries), ids, [])
+        return await deliver_bulk_http(channel, path, self._envelope(entries), ids, [], timeout=timeout)
 
     def _envelope(self, entries: list[_Entry]) -> bytes:
         raw = self._delivery.raw

@@ -25,6 +25,7 @@ from dapr_shared.contracts.invocation import (
     AppUnreachableError,
     ChannelBusyError,
     ChannelError,
+    NoSlotError,
 )
 from dapr_shared.contracts.pubsub import Message, Outcome, PublishRequest
 
@@ -44,17 +45,30 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}").fullmatch
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "connection", "transfer-encoding", "dapr-api-token", "traceparent"}
 )
-ABSENT_ERRORS = (AppUnreachableError, AppNotHealthyError, ChannelBusyError)
+ABSENT_ERRORS = (AppUnreachableError, AppNotHealthyError, ChannelBusyError, NoSlotError)
 """The app did not answer because it was not reached: nothing is counted."""
+
+
+DELIVERY_TIMEOUT = 30 * 60.0
+"""Seconds that an app may take to answer a message, where neither the instance nor the component says otherwise."""
 
 
 class TopicDeliveries:
     """Makes handlers; one for the instance. Answers for `blocks.pubsub.app.Deliveries`."""
 
-    def __init__(self, metrics: DaprMetrics, events: Events, clock: Clock) -> None:
+    def __init__(
+        self, metrics: DaprMetrics, events: Events, clock: Clock, *, timeout: float | None = DELIVERY_TIMEOUT
+    ) -> None:
+        """`timeout`: seconds that an app may work on one message; `None` or 0: without limit."""
         self.metrics = metrics
         self.events = events
         self.clock = clock
+        self._timeout = timeout
+
+    def timeout(self, component: Opened[PubSub[Any]]) -> float | None:
+        """Seconds for one delivery through this component, whose own word goes first; `None`: no limit."""
+        own = component.component.processing_timeout
+        return (self._timeout if own is None else own) or None
 
     def handler(
         self, subscriptions: AppSubscriptions, subscription: TopicSubscription, component: Opened[PubSub[Any]]
@@ -88,6 +102,8 @@ class TopicDelivery:
         self.subscription = subscription
         self.component = component
         self.raw = is_raw_payload(subscription.metadata)
+        self.timeout = deliveries.timeout(component)
+        """Seconds that the app has for its answer; no answer in time counts as a failed one."""
         self._routes = compile_routes(subscription.routes or (("", ""),))
         self._metrics = deliveries.metrics
         self._events = deliveries.events
@@ -148,9 +164,12 @@ class TopicDelivery:
         headers = self.headers(message, event)
         if isinstance(channel, GrpcAppChannel):
             return await deliver_grpc(
-                channel, topic_event(event, self.component.name, self.subscription.topic, path), headers
+                channel,
+                topic_event(event, self.component.name, self.subscription.topic, path),
+                headers,
+                timeout=self.timeout,
             )
-        return await deliver_http(channel, path, event.body, headers)
+        return await deliver_http(channel, path, event.body, headers, timeout=self.timeout)
 
     async def unanswered(self, channel: AppChannel, error: ChannelError) -> bool:
         """Whether the app is away, so that the message goes back uncounted; a time-out or garbage is an answer."""

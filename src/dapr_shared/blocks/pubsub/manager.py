@@ -7,15 +7,16 @@ be reached; each app's own state is in `app.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence  # noqa: TC003 - part of public data classes
-from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - part of a public data class
 from typing import TYPE_CHECKING
 
 from dapr_shared.blocks.pubsub.app import AppSubscriptions
+from dapr_shared.blocks.pubsub.subscriptions import SubscriptionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from dapr_shared.blocks.pubsub.app import Deliveries, Memory
+    from dapr_shared.blocks.pubsub.streaming import StreamingBlock
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.contracts.registry import Components
     from dapr_shared.core.clock import Clock
@@ -23,34 +24,25 @@ if TYPE_CHECKING:
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.model import Subscription
 
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionStatus:
-    """One subscription, as the metadata API and operators see it."""
-
-    pubsub: str
-    topic: str
-    kind: str
-    metadata: Mapping[str, str]
-    rules: Sequence[tuple[str, str]]
-    dead_letter_topic: str
-    state: str
-    """`active`, `paused` or `failed`."""
-    reason: str
-    """Why it is paused or has failed; empty when active."""
-    since: datetime | None
-    """Since when it is paused or failing."""
-    pending: int | None
-    """Messages that wait for the app, where the broker knows."""
+STOPPED = "stopped by the shutdown API"
+STATES = ("active", "paused", "failed")
+"""Of a subscription, in the metadata API and the metrics."""
 
 
 class SubscriptionManager:
-    """Owns every subscription of the instance but the streaming ones, which belong to their gRPC call."""
+    """Owns every subscription of the instance; the streaming ones, which belong to their gRPC calls, it can end."""
 
     def __init__(
-        self, components: Components, deliveries: Deliveries, memory: Memory, events: Events, clock: Clock
+        self,
+        components: Components,
+        deliveries: Deliveries,
+        streams: StreamingBlock,
+        memory: Memory,
+        events: Events,
+        clock: Clock,
     ) -> None:
         self._components = components
+        self._streams = streams
         self._deliveries = deliveries
         self._memory = memory
         self._events = events
@@ -80,12 +72,14 @@ class SubscriptionManager:
                     subscriptions.reachable_changed(reachable=True)
             subscriptions.set(channel, declared, changed=ref in changed)
         self._reachable &= set(apps)
+        self._streams.keep(apps)
         await asyncio.gather(*(subscriptions.close(grace) for subscriptions in gone))
 
     def components_changed(self) -> None:
         """Components were opened or closed: what waits for one may start, what has lost one stops."""
         for subscriptions in self._apps.values():
             subscriptions.kick()
+        self._streams.components_changed()
 
     def reachable_changed(self, ref: AppRef, *, reachable: bool) -> None:
         """Told by the watch."""
@@ -112,36 +106,36 @@ class SubscriptionManager:
         """The app asked for its shutdown on a shared instance (design §5.6)."""
         subscriptions = self._apps.get(ref)
         if subscriptions is not None:
-            subscriptions.stop_deliveries("stopped by the shutdown API")
+            subscriptions.stop_deliveries(STOPPED)
+        self._streams.end_app(ref, STOPPED)
         self._events.deliveries_stopped(ref)
 
     async def close(self, grace: float) -> None:
         """End every subscription; what is in flight may take `grace` seconds, then it goes back to the broker."""
         self._closed = True
         apps, self._apps = list(self._apps.values()), {}
-        await asyncio.gather(*(subscriptions.close(grace) for subscriptions in apps))
+        await asyncio.gather(self._streams.close(grace), *(subscriptions.close(grace) for subscriptions in apps))
 
     async def status(self, ref: AppRef) -> list[SubscriptionStatus]:
-        """The app's subscriptions now, in order of pubsub and topic."""
+        """The app's subscriptions now, in order of pubsub and topic; its streams after them, one row each."""
         subscriptions = self._apps.get(ref)
-        if subscriptions is None:
-            return []
         found: list[SubscriptionStatus] = []
-        for _, running in sorted(subscriptions.running.items()):
-            wanted = running.wanted
-            state = "failed" if running.broker is None else "paused" if running.paused else "active"
+        for _, running in sorted(subscriptions.running.items()) if subscriptions is not None else ():
+            pending = await running.broker.pending() if running.broker is not None else None
             found.append(
-                SubscriptionStatus(
-                    wanted.pubsub,
-                    wanted.topic,
-                    wanted.kind.value,
-                    wanted.metadata,
-                    wanted.routes,
-                    wanted.dead_letter_topic,
-                    state,
-                    running.problem,
-                    running.since,
-                    await running.broker.pending() if running.broker is not None else None,
+                SubscriptionStatus.of(
+                    running.wanted, running.state, reason=running.problem, since=running.since, pending=pending
                 )
             )
+        return found + await self._streams.status(ref)
+
+    def count(self) -> Mapping[str, Mapping[str, int]]:
+        """For each app id, how many subscriptions are in each state; for the metrics."""
+        found: dict[str, dict[str, int]] = {}
+        for ref, subscriptions in self._apps.items():
+            states = found.setdefault(ref.app_id, dict.fromkeys(STATES, 0))
+            for running in subscriptions.running.values():
+                states[running.state] += 1
+        for ref, streams in self._streams.count().items():
+            found.setdefault(ref.app_id, dict.fromkeys(STATES, 0))["active"] += streams
         return found

@@ -6,7 +6,8 @@ wins over a declared one, and of two declared ones the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping  # noqa: TC003 - read by msgspec
+from collections.abc import Iterable, Mapping, Sequence  # noqa: TC003 - read by msgspec
+from datetime import datetime  # noqa: TC003 - read by msgspec
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,49 @@ class TopicSubscription(msgspec.Struct, frozen=True):
     def key(self) -> tuple[str, str]:
         """What makes it the same subscription: pubsub and topic."""
         return self.pubsub, self.topic
+
+
+class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription, as the metadata API and operators see it."""
+
+    pubsub: str
+    topic: str
+    kind: str
+    metadata: Mapping[str, str]
+    rules: Sequence[tuple[str, str]]
+    dead_letter_topic: str
+    state: str
+    """`active`, `paused` or `failed`."""
+    reason: str
+    """Why it is paused or has failed; empty when active."""
+    since: datetime | None
+    """Since when it is paused or failing."""
+    pending: int | None
+    """Messages that wait for the app, where the broker knows."""
+
+    @classmethod
+    def of(
+        cls,
+        wanted: TopicSubscription,
+        state: str,
+        *,
+        reason: str = "",
+        since: datetime | None = None,
+        pending: int | None = None,
+    ) -> SubscriptionStatus:
+        """The status of this subscription."""
+        return cls(
+            pubsub=wanted.pubsub,
+            topic=wanted.topic,
+            kind=wanted.kind.value,
+            metadata=wanted.metadata,
+            rules=wanted.routes,
+            dead_letter_topic=wanted.dead_letter_topic,
+            state=state,
+            reason=reason,
+            since=since,
+            pending=pending,
+        )
 
 
 class MergedSubscriptions(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
-"""Which app may publish and subscribe to which topic of a pubsub component, and a topic's name at the broker.
+"""Which app may publish and subscribe to which topic of a pubsub component, and what topics and groups are at the broker.
 
-Both roads, step 4 (block). Facts: reference resources §1 (`{namespace}`) and §2 (topic scopes).
+Both roads, step 4 (block). Facts: reference resources §1 (`{namespace}`) and §2 (topic scopes, `consumerID`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dapr_shared.contracts.registry import Opened
     from dapr_shared.core.ids import AppRef
 
+_CONSUMER_ID = "consumerid"
 _KEYS = ("allowedtopics", "protectedtopics", "publishingscopes", "subscriptionscopes")
 
 
@@ -62,6 +63,22 @@ def topic_at_broker(component: Opened[Any], app: AppRef, topic: str) -> str:
 def topic_of_app(component: Opened[Any], app: AppRef, topic: str) -> str:
     """The opposite of `topic_at_broker`: the name that the app knows."""
     return topic.removeprefix(app.namespace) if component.namespace_scoped else topic
+
+
+def consumer_group(component: Opened[Any], app: AppRef) -> str:
+    """The consumer group of an app: all its replicas, streams and instances share it, and no other app is in it.
+
+    Without a `consumerID` it is the app id, as in Dapr. A `consumerID` holds as it is given where it is one app's: it
+    names the app by a template, the component is scoped to one app, or the instance serves one. Else every app that
+    sees the component would be in one group and take the others' messages, so the app id is added. Only what the
+    resource says counts, not which apps are there: a group keeps its name while apps come and go (design §5.3).
+    """
+    given = component.runtime_metadata.get(_CONSUMER_ID, "").strip()
+    if not given:
+        return app.app_id
+    if component.one_app or _CONSUMER_ID in component.naming_app:
+        return given
+    return f"{given}-{app.app_id}"
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dapr_shared.blocks.pubsub.topics import TopicScopes, scopes_of, topic_at_broker, topic_of_app
+from dapr_shared.blocks.pubsub.topics import TopicScopes, consumer_group, scopes_of, topic_at_broker, topic_of_app
 from dapr_shared.contracts.registry import Opened
 from dapr_shared.core.ids import AppRef
 
@@ -72,3 +72,21 @@ def test_topics_of_a_namespaced_component_have_a_prefix() -> None:
     assert topic_at_broker(plain, app, "t") == topic_of_app(plain, app, "t") == "t"
     assert topic_at_broker(scoped, app, "t") == "prodt"
     assert topic_of_app(scoped, app, "prodt") == "t"
+
+
+@pytest.mark.parametrize(
+    ("given", "marks", "groups"),
+    [
+        ({}, {}, ["a", "b"]),
+        ({"consumerid": " "}, {}, ["a", "b"]),
+        ({"consumerid": "g"}, {}, ["g-a", "g-b"]),
+        ({"consumerid": " g "}, {"one_app": True}, ["g", "g"]),
+        ({"consumerid": "g.a"}, {"naming_app": frozenset({"consumerid"})}, ["g.a", "g.a"]),
+        ({"consumerid": "g"}, {"naming_app": frozenset({"url"})}, ["g-a", "g-b"]),
+        ({}, {"one_app": True}, ["a", "b"]),
+    ],
+)
+def test_consumer_groups(given, marks, groups):
+    """A consumerID that several apps would share is kept apart by app id; what is one app's stays as it was given."""
+    component = replace(opened(**given), **marks)
+    assert [consumer_group(component, AppRef(name, "default")) for name in "ab"] == groups

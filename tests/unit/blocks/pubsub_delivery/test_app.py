@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,28 @@ async def test_an_app_goes_and_comes_back(app, channel, publish):
     app.reachable_changed(reachable=True)
     await until(lambda: sorted(ids(channel)) == ["1", "2", "3"])
     assert channel.asked == 2
+
+
+async def test_a_shared_consumer_id_keeps_apps_apart(app, channel, components, broker, publish, read):
+    """With a consumerID that several apps see, each app has a group of its own; changed scopes move the subscription."""
+    seen = []
+    subscribe = broker.subscribe
+
+    async def note(request, handler):
+        seen.append(request.group)
+        return await subscribe(request, handler)
+
+    broker.subscribe = note
+    components.opened["ps"] = replace(components.opened["ps"], runtime_metadata={"consumerid": "workers"})
+    await begin(app, channel, declared())
+    components.opened["ps"] = replace(components.opened["ps"], one_app=True)
+    app.kick()
+    await settle(app)
+    app.kick()
+    await settle(app)
+    assert seen == ["workers-orders", "workers"]
+    await publish("1")
+    await until(lambda: ids(channel) == ["1"])
 
 
 async def test_an_app_that_comes_back_with_another_list(app, channel, publish):

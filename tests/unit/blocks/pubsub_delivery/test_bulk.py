@@ -10,7 +10,7 @@ import pytest
 
 from dapr_shared._proto import appcallback_pb
 from dapr_shared.blocks.pubsub.subscriptions import Bulk
-from dapr_shared.contracts.invocation import AppUnreachableError, ChannelError
+from dapr_shared.contracts.invocation import AppTimeoutError, AppUnreachableError, ChannelError
 from dapr_shared.contracts.pubsub import Outcome
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
@@ -54,6 +54,19 @@ async def test_enough_messages_go_at_once(deliver, channel):
     assert {entry["contentType"] for entry in envelope["entries"]} == {"application/cloudevents+json"}
     assert len({entry["entryId"] for entry in envelope["entries"]}) == 3
     assert request.content_type == b"application/json"
+
+
+@pytest.mark.parametrize("grpc", [False, True], ids=["http", "grpc"])
+async def test_a_call_has_a_time_limit(deliver, deliveries, channel, grpc):
+    """A call with several messages has the limit of one; what is not answered in time has failed."""
+    deliveries._timeout = 7.0
+    if grpc:
+        late = GrpcError(GrpcCode.DEADLINE_EXCEEDED, "too late")
+        deliver.state.channel = FakeGrpcChannel(OnBulkTopicEvent=late)
+    else:
+        channel.reply = lambda _: AppTimeoutError("too late")
+    assert await together(deliver.handler(bulk=Bulk(2, NEVER)), message(), message()) == [RETRY] * 2
+    assert (deliver.state.channel.fake if grpc else channel).timeouts == [7.0]
 
 
 async def test_what_waits_goes_when_the_time_is_up(deliver, channel):

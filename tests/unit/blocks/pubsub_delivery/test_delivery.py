@@ -15,11 +15,13 @@ from dapr_shared.contracts.invocation import (
     AppUnreachableError,
     ChannelBusyError,
     ChannelError,
+    InvokeResponse,
+    NoSlotError,
 )
 from dapr_shared.contracts.pubsub import Outcome
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
-from tests.support.pubsub_fakes import FakeGrpcChannel, answer, event, message, until
+from tests.support.pubsub_fakes import FakeGrpcChannel, HangingBody, answer, event, message, until
 
 ACCEPTED, RETRY, RELEASED = Outcome.ACCEPTED, Outcome.RETRY, Outcome.RELEASED
 LETTER = pytest.mark.parametrize("letter", ["", "dead"])
@@ -148,6 +150,39 @@ async def test_what_cannot_be_routed_is_a_failure(deliver, channel, read, letter
 
 
 @LETTER
+@pytest.mark.parametrize("how", ["silent", "half an answer"])
+async def test_an_app_that_hangs(deliver, deliveries, channel, read, letter, how):
+    """No answer within the time, or one that does not end, counts as a failed one: again, or to the dead letter."""
+    dead = await read("dead")
+    body = HangingBody()
+    channel.reply = lambda _: AppTimeoutError("no answer") if how == "silent" else InvokeResponse(200, [], body)
+    deliveries._timeout = 0.05
+    outcome = await deliver(message(), dead_letter_topic=letter)
+    assert outcome is (ACCEPTED if letter else RETRY)
+    assert channel.timeouts == [0.05]
+    assert body.closed is (how == "half an answer")
+    if letter:
+        await until(lambda: dead)
+
+
+async def test_no_slot_is_no_failure(deliver, channel):
+    """An app whose other calls took all of its concurrency for so long has not been asked: given back, uncounted."""
+    channel.reply = lambda _: NoSlotError("no free slot")
+    assert await deliver(message(), dead_letter_topic="dead") is RELEASED
+
+
+@pytest.mark.parametrize(
+    ("instance", "component", "found"), [(60.0, None, 60.0), (60.0, 5.0, 5.0), (60.0, 0.0, None), (0.0, None, None)]
+)
+async def test_whose_time_limit_holds(deliver, deliveries, broker, channel, monkeypatch, instance, component, found):
+    """The component's processingTimeout goes before the instance's limit; 0 is no limit."""
+    monkeypatch.setattr(type(broker), "processing_timeout", component)
+    deliveries._timeout = instance
+    await deliver(message())
+    assert channel.timeouts == [found]
+
+
+@LETTER
 async def test_an_expired_event_is_dropped(deliver, channel, read, clock, letter):
     """An event whose expiration has passed reaches no app; one a second earlier does."""
     dead = await read("dead")
@@ -255,6 +290,15 @@ async def test_what_a_grpc_app_answers(deliver, read, lines, letter, reply, foun
         await until(lambda: dead)
     assert bool(dead) is bool(letter and dead_lettered)
     assert not lines.of("defect")
+
+
+async def test_a_grpc_app_has_a_time_limit(deliver, deliveries):
+    """The call has the limit as its deadline; an app that lets it pass has failed."""
+    deliveries._timeout = 7.0
+    channel = FakeGrpcChannel(OnTopicEvent=GrpcError(GrpcCode.DEADLINE_EXCEEDED, "too late"))
+    deliver.state.channel = channel
+    assert await deliver(message()) is RETRY
+    assert channel.fake.timeouts == [7.0]
 
 
 async def test_a_grpc_app_gets_the_fields_of_the_event(deliver):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapr_shared.blocks.pubsub.manager import SubscriptionManager
+from dapr_shared.blocks.pubsub.streaming import StreamingBlock
 from dapr_shared.blocks.pubsub.subscriptions import Bulk, SubscriptionKind, merge
 from dapr_shared.channel.callbacks import AskedSubscription
 from dapr_shared.core.ids import AppRef
@@ -22,7 +23,9 @@ def declared(topic: str = "t", path: str = "/declared", **fields) -> Subscriptio
 
 @pytest.fixture
 async def manager(components, deliveries, events, clock, broker):
-    made = SubscriptionManager(components, deliveries, FakeMemory(), events, clock)
+    made = SubscriptionManager(
+        components, deliveries, StreamingBlock(components, deliveries), FakeMemory(), events, clock
+    )
     yield made
     await made.close(0)
 
@@ -77,6 +80,23 @@ async def test_the_status_tells_state_reason_since_and_pending(manager, channel,
     await until(lambda: channel.delivered)
     active = (await manager.status(ORDERS))[1]
     assert (active.state, active.reason, active.since) == ("active", "", None)
+
+
+async def test_the_metric_counts_by_state(manager, channel, metrics, count, clock):
+    """Each scrape counts an app's subscriptions as active, paused or failed; of an app that is gone nothing is left."""
+    metrics.read_subscriptions(manager.count)
+
+    def counted(**labels):
+        return count("dapr_shared_subscriptions", **labels)
+
+    await manager.set_apps({ORDERS: channel}, [declared(), declared(pubsub_name="gone")], frozenset(), 0)
+    await until(lambda: counted(state="paused") == counted(state="failed") == 1)
+    assert counted(app_id="orders", state="active") == 0
+    manager.reachable_changed(ORDERS, reachable=True)
+    await until(lambda: counted(app_id="orders", state="active") == 1)
+    assert (counted(state="paused"), counted(state="failed")) == (0, 1)
+    await manager.set_apps({}, [], frozenset(), 0)
+    assert b"dapr_shared_subscriptions{" not in b"".join(metrics.registry.chunks())
 
 
 async def test_components_changed_reaches_every_app(manager, channel, new_broker):

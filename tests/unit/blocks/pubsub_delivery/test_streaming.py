@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,10 @@ from dapr_shared.blocks.pubsub.streaming import StreamingBlock
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import PublishRequest
 from dapr_shared.core.errors import DaprError
-from tests.support.pubsub_fakes import event, message, until
+from tests.support.pubsub_fakes import ORDERS, event, message, until
+
+RETRY = 1
+"""Of TopicEventResponseStatus."""
 
 
 def initial(topic: str = "t", pubsub: str = "ps", dead: str | None = None, **metadata: str) -> bytes:
@@ -128,6 +132,100 @@ async def test_replies(stream, publish, read, status, again, dead_lettered, dead
             await until(lambda: len(client.ids) == 1 + again)
         client.send(processed("a"))
         assert len(letters) == (dead_lettered if dead else 0)
+
+
+async def test_two_events_of_one_id(stream, broker):
+    """Two events that have one id are told apart: the second comes when the first is answered, and each reply is its own's."""
+    async with stream() as client:
+        await started(client)
+        for source in ("a", "b"):
+            sent = message(event(source, id="same", source=source))
+            await broker.publish(PublishRequest("t", sent.data, sent.content_type))
+        await until(lambda: len(client.ids) == 1)
+        client.send(processed("same"))
+        await until(lambda: len(client.ids) == 2)
+        client.send(processed("same", RETRY))
+        await until(lambda: len(client.ids) == 3)
+        assert [found.event_message.source for found in client.received[1:]] == ["a", "b", "b"]
+        client.send(processed("same"))
+
+
+async def test_a_client_that_does_not_reply(stream, deliveries, publish, read):
+    """An event without a reply in time has failed; a reply that comes too late is nobody's."""
+    deliveries._timeout = 0.05
+    letters = await read("dead")
+    async with stream(initial(dead="dead")) as client:
+        await started(client)
+        await publish("a")
+        await until(lambda: letters)
+        client.send(processed("a", RETRY))
+        await publish("b")
+        await until(lambda: client.ids == ["a", "b"])
+        client.send(processed("b"))
+        await until(lambda: len(letters) == 1)
+
+
+@pytest.mark.parametrize("what", ["replaced", "gone", "other group", "app removed", "shut down"])
+async def test_the_instance_ends_a_stream(stream, block, components, new_broker, publish, what):
+    """A stream ends with UNAVAILABLE, which SDKs take for a reason to open it anew, when its ground is gone."""
+    from dapr_shared.core import errors
+
+    async with stream() as client:
+        await started(client)
+        assert block.count() == {ORDERS: 1}
+        block.components_changed()
+        await publish("still")
+        await until(lambda: client.ids)
+        client.send(processed("still"))
+        if what == "replaced":
+            await new_broker()
+        elif what == "gone":
+            del components.opened["ps"]
+        elif what == "other group":
+            components.opened["ps"] = replace(components.opened["ps"], runtime_metadata={"consumerid": "g"})
+        if what == "app removed":
+            block.keep(())
+        elif what == "shut down":
+            block.end_app(ORDERS, "shut down")
+        else:
+            block.components_changed()
+        with pytest.raises(DaprError) as ended:
+            await asyncio.wait_for(client.task, 5)
+        assert ended.value.row is errors.PUBSUB_STREAM_ENDED
+        assert block.count() == {}
+
+
+async def test_replies_are_waited_for_at_the_end(stream, block, publish, read):
+    """While the instance stops, events with the client may still be answered; then the stream ends, and none opens."""
+    async with stream() as client:
+        await started(client)
+        await publish("a", "b")
+        await until(lambda: client.ids == ["a", "b"])
+        closing = asyncio.ensure_future(block.close(3))
+        await until(lambda: not block.count())
+        client.send(processed("b"))
+        client.send(processed("a"))
+        await asyncio.wait_for(closing, 5)
+        await publish("c")
+        with pytest.raises(DaprError, match="the instance stops"):
+            await asyncio.wait_for(client.task, 5)
+        assert client.ids == ["a", "b"]
+    async with stream() as late:
+        with pytest.raises(DaprError, match="has ended"):
+            await asyncio.wait_for(late.task, 5)
+
+
+async def test_streams_are_in_the_status(stream, block, publish):
+    """Each open stream of an app is one row, with the messages that wait for its group."""
+    async with stream() as client, stream():
+        await started(client)
+        await publish("a")
+        await until(lambda: len(client.ids) == 1)
+        rows = await block.status(ORDERS)
+        assert [(row.kind, row.pubsub, row.topic, row.state, row.pending) for row in rows] == [
+            ("STREAMING", "ps", "t", "active", 1)
+        ] * 2
+    assert await block.status(ORDERS) == []
 
 
 async def test_what_a_client_left_unanswered_goes_to_another(stream, publish):
