@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import redis_server
 from tests.support.component_setups import Harness, cases
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers():
+    """Ends the servers that the tests have started."""
+    yield
+    redis_server.stop_shared()
 
 
 @pytest.fixture(params=cases("state"))

@@ -115,14 +115,15 @@ async def test_expired_is_absent(state, state_harness):
         assert await value_of(state, key) == (b"2" if kind is SetRequest and not given else None)
 
 
-async def test_an_etag_is_used_once(state):
-    """Every write gives a new etag, also of an equal value and after a delete."""
+async def test_an_etag_is_used_once(state, state_harness):
+    """Every write gives a new etag, also of an equal value, and after a delete unless Dapr's form of etags is without."""
     need(state, StateCapability.ETAG)
     etags: list[str | None] = []
     for _ in range(3):
         await state.set(SetRequest(KEY, b"1"))
         etags.append((await must_get(state, KEY)).etag)
-    await state.delete(DeleteRequest(KEY))
+    if not state_harness.setup.etags_recur:
+        await state.delete(DeleteRequest(KEY))
     await state.set(SetRequest(KEY, b"1"))
     etags.append((await must_get(state, KEY)).etag)
     assert all(etags)

@@ -180,16 +180,17 @@ async def all_pages(state, pattern: str, page_size: int | None) -> list[str]:
 
 
 @pytest.mark.parametrize("page_size", [None, 1, 2, 5, 100])
-async def test_keys_like(state, page_size):
-    """Keys are listed by pattern, in pages, oldest first; a store without the capability says so."""
+async def test_keys_like(state, state_harness, page_size):
+    """Keys are listed by pattern, in pages, oldest first or in the order of keys; a store without the capability says so."""
     if StateCapability.KEYS_LIKE not in state.effective_capabilities():
         with pytest.raises(NotSupportedError):
             await state.keys_like("a%")
         return
     for key in ("a||1", "a||2", "b||1", "A||1", "a||%", "a||[x]", "a||*"):
         await state.set(SetRequest(key, b"1"))
-    assert await all_pages(state, "a||%", page_size) == ["a||1", "a||2", "a||%", "a||[x]", "a||*"]
-    assert await all_pages(state, "a||_", page_size) == ["a||1", "a||2", "a||%", "a||*"]
+    order = sorted if state_harness.setup.keys_by_name else list
+    assert await all_pages(state, "a||%", page_size) == order(["a||1", "a||2", "a||%", "a||[x]", "a||*"])
+    assert await all_pages(state, "a||_", page_size) == order(["a||1", "a||2", "a||%", "a||*"])
     assert await all_pages(state, "a||\\%", page_size) == ["a||%"]
     assert await all_pages(state, "a||[x]", page_size) == ["a||[x]"]
     assert await all_pages(state, "a||*", page_size) == ["a||*"]

@@ -22,7 +22,7 @@ from dapr_shared.contracts.component import Component, ComponentContext
 from dapr_shared.contracts.settings import decode_settings
 from dapr_shared.contracts.state import GetRequest, StateStore, StateValue
 from dapr_shared.core.clock import SystemClock
-from tests.support import postgres_server
+from tests.support import postgres_server, redis_server
 
 CATALOG = Catalog(installed=None)
 
@@ -49,6 +49,10 @@ class Setup:
     """An answered write is there when the component is opened again."""
     own_clock: bool = False
     """Time in the component is the context's clock; else the backend's."""
+    etags_recur: bool = False
+    """State stores: a key that is written again after a delete may have an etag that it had before, as in Dapr."""
+    keys_by_name: bool = False
+    """State stores: keys are listed in their own order, else oldest first."""
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Secret stores: what the source holds and `bulk` lists, at least."""
     missing_is_empty: bool = False
@@ -76,6 +80,11 @@ def state_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 def state_postgresql_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     server = postgres_server.shared_server()
     return Setup(postgres_server.metadata(server, server.new_database(), tablePrefix="public.dapr_"), durable=True)
+
+
+def state_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    metadata = {"redisHost": redis_server.shared().address, "redisDB": str(redis_server.fresh_database())}
+    return Setup(metadata, durable=True, etags_recur=True, keys_by_name=True)
 
 
 def state_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -149,6 +158,7 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "state.in-memory": (state_memory,),
     "state.postgresql": (state_postgresql,),
     "state.postgresql/v2": (state_postgresql_v2,),
+    "state.redis": (state_redis,),
     "state.sqlite": (state_sqlite, state_sqlite_journal, state_sqlite_memory),
 }
 

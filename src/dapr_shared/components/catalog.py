@@ -101,6 +101,12 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         extra="postgresql",
     ),
     CatalogRow(
+        "state.redis",
+        "dapr_shared.components.redis.state:RedisStateStore",
+        "State in Redis or Valkey, in the layout that daprd writes",
+        extra="redis",
+    ),
+    CatalogRow(
         "state.sqlite",
         "dapr_shared.components.sqlite.state:SqliteStateStore",
         "State in one SQLite file, in the layout that daprd writes",

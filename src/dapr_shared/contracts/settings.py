@@ -28,6 +28,8 @@ class Kind(Enum):
     INTEGER = "integer"
     DURATION = "duration"
     """Seconds as `float`, from a Go duration or a bare number of seconds."""
+    MILLISECONDS = "milliseconds"
+    """Seconds as `float`, from a Go duration or a bare number of milliseconds; as Redis components read most times."""
     BYTES = "bytes"
     """Bytes as `int`, from a Kubernetes quantity such as `100Mi`."""
     LIST = "list"
@@ -138,7 +140,7 @@ def unknown_names(settings_type: type[Settings], metadata: Mapping[str, str]) ->
     return [name for name in metadata if name.casefold() not in known]
 
 
-def _convert(setting: Setting, name: str, text: str) -> object:
+def _convert(setting: Setting, name: str, text: str) -> object:  # noqa: C901 - a case for each kind
     shown = "a value (not shown: secret)" if setting.secret else repr(text)
     value: object = text
     try:
@@ -151,6 +153,8 @@ def _convert(setting: Setting, name: str, text: str) -> object:
                 value = int(text.strip(), 10)
             case Kind.DURATION:
                 value = parse_duration(text.strip())
+            case Kind.MILLISECONDS:
+                value = _milliseconds(text.strip())
             case Kind.BYTES:
                 value = parse_quantity(text.strip())
             case Kind.LIST:
@@ -164,11 +168,17 @@ def _convert(setting: Setting, name: str, text: str) -> object:
     return value
 
 
+def _milliseconds(text: str) -> float:
+    """Seconds; a bare number is one of milliseconds. Raises `ValueError`."""
+    return parse_duration(text) / (1000 if text.lstrip("+-").isdecimal() else 1)
+
+
 _EXPECTED = {
     Kind.TEXT: "a text",
     Kind.BOOLEAN: "true or false",
     Kind.INTEGER: "a whole number",
     Kind.DURATION: "a duration such as 30s, 1m30s or a number of seconds",
+    Kind.MILLISECONDS: "a duration such as 30s, 1m30s or a number of milliseconds",
     Kind.BYTES: "a size such as 512Ki or 4Mi",
     Kind.LIST: "texts between commas",
 }

@@ -198,8 +198,8 @@ class StateStore(Component[S]):
     async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:  # noqa: ARG002 - for stores that can
         """The keys that match an SQL LIKE pattern (`%`, `_`, escaped by a backslash), case-sensitive.
 
-        Oldest first, by their first or their last write. A key that is written while pages are read may come twice;
-        the last page may be empty. Needs `KEYS_LIKE`, else `NotSupportedError`.
+        Oldest first, by their first or their last write; in the order of keys where the store does not know that. A key
+        that is written while pages are read may come twice; the last page may be empty. Needs `KEYS_LIKE`, else `NotSupportedError`.
         """
         raise NotSupportedError(f"{self.context.type} cannot list keys")
 

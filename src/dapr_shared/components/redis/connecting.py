@@ -1,0 +1,194 @@
+"""Opening the client library for one server, a primary behind sentinels, or a cluster.
+
+Last step of the request road. What is particular to one of the three is here; `client` is the same for all.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from typing import TYPE_CHECKING, Any, cast
+
+from redis import exceptions as library
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import Connection, ConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from redis.asyncio.retry import Retry
+
+    from dapr_shared.components.redis.settings import RedisSettings
+
+UNBOUNDED = 2**31
+"""Connections of a pool: the client's turns bound the calls, and each topic's watcher has one more."""
+CLIENT_NAME = "dapr-shared"
+"""How our connections are called in CLIENT LIST."""
+
+
+def open_redis(settings: RedisSettings, retry: Retry) -> Any:
+    """A pool of connections, or a cluster's client. Connects nothing yet. Raises `OSError` or `ValueError` for PEM."""
+    context = _tls(settings) if settings.enable_tls else None
+    common: dict[str, Any] = {
+        "username": settings.redis_username or None,
+        "password": settings.redis_password or None,
+        "socket_timeout": settings.answer_timeout,
+        "socket_connect_timeout": settings.dial_timeout or 5.0,
+        "protocol": 2,
+        "client_name": CLIENT_NAME,
+        "retry": retry,
+    }
+    if settings.redis_type == "cluster":
+        return _cluster(settings, common, context)
+    common["db"] = settings.redis_db
+    if settings.failover:
+        return _behind_sentinels(settings, common, context)
+    (address,) = settings.addresses
+    return ConnectionPool(
+        connection_class=_connection_class(Connection, context),
+        max_connections=UNBOUNDED,
+        host=address.host,
+        port=address.port,
+        **common,
+    )
+
+
+def _behind_sentinels(settings: RedisSettings, common: dict[str, Any], context: ssl.SSLContext | None) -> Any:
+    at_sentinels: dict[str, Any] = {
+        "username": settings.sentinel_username or None,
+        "password": settings.sentinel_password or None,
+        "socket_timeout": common["socket_timeout"],
+        "socket_connect_timeout": common["socket_connect_timeout"],
+        "retry": common["retry"],
+        "protocol": 2,
+    }
+    sentinel = Sentinel([(a.host, a.port) for a in settings.addresses], sentinel_kwargs=at_sentinels)
+    if context is not None:
+        for client in cast("list[Any]", sentinel.sentinels):
+            client.connection_pool.connection_class = _connection_class(Connection, context)
+    return SentinelConnectionPool(
+        settings.sentinel_master_name,
+        sentinel,
+        connection_class=_connection_class(SentinelManagedConnection, context),
+        max_connections=UNBOUNDED,
+        **common,
+    )
+
+
+def _cluster(settings: RedisSettings, common: dict[str, Any], context: ssl.SSLContext | None) -> Any:
+    cluster: Any = RedisCluster(
+        startup_nodes=[ClusterNode(a.host, a.port) for a in settings.addresses],
+        max_connections=UNBOUNDED,
+        **common,
+    )
+    for name in tuple(cluster.response_callbacks):
+        if not name.startswith(("CLUSTER", "COMMAND")):  # what the library asks for itself; ours come as they are
+            del cluster.response_callbacks[name]
+    if context is not None:
+        kind = _connection_class(Connection, context)
+        cluster.connection_kwargs["connection_class"] = kind
+        for node in cluster.startup_nodes:
+            node.connection_class = kind
+    return cluster
+
+
+def _connection_class(base: type[Any], context: ssl.SSLContext | None) -> type[Any]:
+    """A class of connections that speak TLS by our context: the library would read key files for each of them."""
+    if context is None:
+        return base
+
+    class Secured(base):
+        def _connection_arguments(self) -> dict[str, Any]:
+            arguments: Any = super()._connection_arguments()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            return {**cast("dict[str, Any]", arguments), "ssl": context}
+
+    return Secured
+
+
+def _tls(settings: RedisSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=settings.ca_cert or None)
+    if settings.insecure_skip_tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.client_cert:
+        with tempfile.TemporaryDirectory() as folder:  # the ssl module reads them from files alone; 0700, gone at once
+            paths = [os.path.join(folder, name) for name in ("cert.pem", "key.pem")]  # noqa: PTH118
+            for path, text in zip(paths, (settings.client_cert, settings.client_key), strict=True):
+                with open(path, "x", encoding="utf-8", opener=_private) as file:
+                    file.write(text)
+            context.load_cert_chain(*paths)
+    return context
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+async def acquire(pool: Any) -> Any:
+    """A connection of the pool, connected; give it back with `pool.release`.
+
+    The library's own `get_connection` would put one back whose handshake was cut off by a cancellation: its next user
+    would then read the handshake's replies as its own.
+    """
+    connection = pool.get_available_connection()
+    try:
+        await pool.ensure_connection(connection)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        await pool.release(connection)
+        raise
+    return connection
+
+
+async def take(opened: Any, key: str | None) -> tuple[Any, Callable[[], Awaitable[None]]]:
+    """A connection that is nobody else's, and what ends it. `key`: whose node in a cluster."""
+    if isinstance(opened, ConnectionPool):
+        pool = cast("Any", opened)
+        connection = await acquire(pool)
+
+        async def give_back() -> None:
+            await pool.release(connection)
+
+        return connection, give_back
+    await opened.initialize()
+    node = opened.get_node_from_key(key or "") or opened.get_default_node()
+    connection = node.acquire_connection()
+    await connection.connect()
+
+    async def give_back_to_node() -> None:
+        node.release(connection)
+
+    return connection, give_back_to_node
+
+
+async def send_to_cluster(cluster: Any, commands: Sequence[tuple[Any, ...]], key: str | None) -> list[Any]:
+    """Send to the nodes that have the keys; the replies in order, a server's error as a reply."""
+    if len(commands) == 1:
+        (command,) = commands
+        try:
+            if key is not None:
+                await cluster.initialize()
+                node = cluster.get_node_from_key(key)
+                return [await cluster.execute_command(*command, target_nodes=node)]
+            return [await cluster.execute_command(*command)]
+        except library.ResponseError as error:
+            return [error]
+    pipeline = cluster.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return await pipeline.execute(raise_on_error=False)
+
+
+async def keys_of_cluster(cluster: Any, glob: str, step: int) -> set[bytes]:
+    """All keys of all primaries that match."""
+    await cluster.initialize()
+    found: set[bytes] = set()
+    for node in cluster.get_primaries():
+        cursor: Any = b""
+        while cursor != b"0":
+            command = ("SCAN", cursor or b"0", "MATCH", glob, "COUNT", step)
+            cursor, names = await cluster.execute_command(*command, target_nodes=node)
+            found.update(names)
+    return found
