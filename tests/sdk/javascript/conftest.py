@@ -94,13 +94,16 @@ class Server:
 
 @dataclass
 class World:
-    """One instance: `orders` and `stock` only call, `mail` is a running server, `late` is a server not yet started."""
+    """One instance: `orders` and `stock` only call, `mail` and `callback` are running servers, `late` is not yet started."""
 
     instance: Instance
     node: str
     ports: dict[str, int]
     stack: ExitStack
     mail: Server = field(init=False)
+    """Over HTTP."""
+    callback: Server = field(init=False)
+    """Over gRPC."""
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, init=False)
 
     def _start(self, name: str, *words: object, **streams: Any) -> subprocess.Popen[Any]:
@@ -129,10 +132,11 @@ class World:
         return found
 
     @contextmanager
-    def server(self, app_id: str, *, run: int = 1) -> Iterator[Server]:
+    def server(self, app_id: str, *, run: int = 1, protocol: str = "http") -> Iterator[Server]:
         """The server of an app for a block of code, started; at its end it must end with 0."""
         output = self.instance.folder / f"{app_id}-{run}.jsonl"
-        words = (self.ports[app_id], "127.0.0.1", self.instance.http_port, token_of(app_id))
+        port = self.instance.grpc_port if protocol == "grpc" else self.instance.http_port
+        words = (self.ports[app_id], "127.0.0.1", port, token_of(app_id), protocol)
         with output.open("wb") as stream:
             process = self._start("server.mjs", *words, stdin=subprocess.DEVNULL, stdout=stream)
         made = Server(process, output)
@@ -188,12 +192,13 @@ def world(request, node, tmp_path_factory):
     """The instance on one gRPC engine, with its apps."""
     folder = tmp_path_factory.mktemp(f"javascript-{request.param}")
     (folder / "secrets.json").write_text(json.dumps({"key": "of-orders", "db": {"user": "u", "password": "p"}}))
-    ports = dict(zip(("mail", "late"), free_ports(2), strict=True))
+    ports = dict(zip(("mail", "callback", "late"), free_ports(3), strict=True))
     scopes = [{"storeName": "vault", "defaultAccess": "allow", "deniedSecrets": ["db:password"]}]
     resources = [
         app("orders", secrets={"scopes": scopes}),
         app("stock"),
         app("mail", ports["mail"]),
+        app("callback", ports["callback"], protocol="grpc"),
         app("late", ports["late"]),
         component("statestore", "state.sqlite", connectionString=str(folder / "state.db")),
         component("vault", "secretstores.local.file", secretsFile=str(folder / "secrets.json"), scopes=["orders"]),
@@ -202,5 +207,7 @@ def world(request, node, tmp_path_factory):
     with running(folder, f"--grpc-engine={request.param}", resources=resources) as instance, ExitStack() as stack:
         made = World(instance, node, ports, stack)
         made.mail = stack.enter_context(made.server("mail"))
-        instance.wait_for_line("app is reachable", app_id="mail")
+        made.callback = stack.enter_context(made.server("callback", protocol="grpc"))
+        for app_id in ("mail", "callback"):
+            instance.wait_for_line("app is reachable", app_id=app_id)
         yield made

@@ -167,42 +167,48 @@ def test_the_client_inside_the_server_is_the_server(world, orders, protocol, mar
 
 
 # Publish and subscribe -----------------------------------------------------------------------------------------------
-def test_published_messages_arrive(world, orders, mark):
+@pytest.fixture(params=["http", "grpc"])
+def server(request, world):
+    """The SDK's server that receives, over HTTP and over gRPC."""
+    return world.mail if request.param == "http" else world.callback
+
+
+def test_published_messages_arrive(server, orders, mark):
     """Objects and texts arrive as they were published, on the default route and on a named one."""
     for topic in ("plain", "named"):
         assert orders.call("pubsub.publish", "pubsub", topic, {"id": mark, "list": [1, "ü"]}) == {}
         assert orders.call("pubsub.publish", "pubsub", topic, f"text {mark}") == {}
-        until(lambda topic=topic: len(world.mail.given(topic, mark)) == 2)
-        assert {"id": mark, "list": [1, "ü"]} in world.mail.given(topic, mark)
-        assert f"text {mark}" in world.mail.given(topic, mark)
+        until(lambda topic=topic: len(server.given(topic, mark)) == 2)
+        assert {"id": mark, "list": [1, "ü"]} in server.given(topic, mark)
+        assert f"text {mark}" in server.given(topic, mark)
 
 
-def test_messages_are_routed_by_their_type(world, orders, mark):
+def test_messages_are_routed_by_their_type(server, orders, mark):
     """A CloudEvent goes to the route whose rule it matches, any other to the default route."""
     for kind in ("widget", "gadget"):
         event = {"specversion": "1.0", "id": f"{mark}-{kind}", "source": "test", "type": kind}
         data = {"datacontenttype": "application/json", "data": {"id": mark, "kind": kind}}
         orders.call("pubsub.publish", "pubsub", "routed", {**event, **data})
-    until(lambda: world.mail.given("routed widgets", mark) and world.mail.given("routed others", mark))
-    assert world.mail.given("routed widgets", mark) == [{"id": mark, "kind": "widget"}]
-    assert world.mail.given("routed others", mark) == [{"id": mark, "kind": "gadget"}]
+    until(lambda: server.given("routed widgets", mark) and server.given("routed others", mark))
+    assert server.given("routed widgets", mark) == [{"id": mark, "kind": "widget"}]
+    assert server.given("routed others", mark) == [{"id": mark, "kind": "gadget"}]
 
 
-def test_raw_messages(world, orders, mark):
+def test_raw_messages(server, orders, mark):
     """A message published raw reaches a raw subscription with its own bytes."""
     orders.call("pubsub.publish", "pubsub", "raw", {"id": mark}, {"metadata": {"rawPayload": "true"}})
-    until(lambda: world.mail.given("raw", mark))
-    assert world.mail.given("raw", mark) == [{"id": mark}]
+    until(lambda: server.given("raw", mark))
+    assert server.given("raw", mark) == [{"id": mark}]
 
 
 @pytest.mark.parametrize("topic", ["plain", "many"])
-def test_bulk(world, orders, mark, topic):
+def test_bulk(server, orders, mark, topic):
     """Each message of a bulk publish arrives once, at a plain and at a bulk subscription."""
     messages = [{"id": mark, "n": n} for n in range(5)]
     entries = [messages[0], *({"entryID": f"e{one['n']}", "event": one} for one in messages[1:])]
     assert orders.call("pubsub.publishBulk", "pubsub", topic, entries) == {"failedMessages": []}
-    until(lambda: len(world.mail.given(topic, mark)) >= 5)
-    assert sorted(one["n"] for one in world.mail.given(topic, mark)) == [0, 1, 2, 3, 4]
+    until(lambda: len(server.given(topic, mark)) >= 5)
+    assert sorted(one["n"] for one in server.given(topic, mark)) == [0, 1, 2, 3, 4]
 
 
 def test_a_bulk_publish_that_fails_names_every_message(orders, mark):
@@ -217,15 +223,15 @@ def test_publishing_to_an_unknown_broker_is_an_error(orders):
     assert "absent" in orders.refused("pubsub.publish", "absent", "plain", {"a": 1})
 
 
-def test_retry_and_dead_letter(world, orders, mark):
+def test_retry_and_dead_letter(server, orders, mark):
     """A message answered with RETRY comes again; one answered with DROP goes to the dead-letter topic once."""
     again, dropped = {"id": f"{mark}-again", "answer": "RETRY"}, {"id": f"{mark}-dropped", "answer": "DROP"}
     orders.call("pubsub.publish", "pubsub", "plain", again)
     orders.call("pubsub.publish", "pubsub", "failing", dropped)
-    until(lambda: len(world.mail.given("plain", mark)) == 2 and world.mail.given("failed", mark))
-    assert world.mail.given("plain", mark) == [again, again]
-    assert world.mail.given("failing", mark) == [dropped]
-    assert world.mail.given("failed", mark) == [dropped]
+    until(lambda: len(server.given("plain", mark)) == 2 and server.given("failed", mark))
+    assert server.given("plain", mark) == [again, again]
+    assert server.given("failing", mark) == [dropped]
+    assert server.given("failed", mark) == [dropped]
 
 
 def test_messages_wait_for_a_server_that_is_not_running(world, mark):
