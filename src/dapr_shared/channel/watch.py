@@ -34,7 +34,7 @@ CLOSEST = 0.1
 class _Watched:
     """What is known about one app."""
 
-    __slots__ = ("channel", "delay", "health", "looked", "reachable", "scheduled")
+    __slots__ = ("changed", "channel", "delay", "health", "looked", "reachable", "scheduled")
 
     def __init__(self, channel: AppChannel, health: HealthProbe | None) -> None:
         self.channel = channel
@@ -42,6 +42,8 @@ class _Watched:
         self.reachable: bool | None = None
         self.delay = FIRST_DELAY
         self.looked = float("-inf")
+        self.changed = 0.0
+        """The loop's time when `reachable` became what it is."""
         self.scheduled: Scheduled | None = None
 
 
@@ -86,6 +88,13 @@ class AppWatch:
         watched = self._watched.get(ref)
         return None if watched is None else watched.reachable
 
+    def known_for(self, ref: AppRef) -> float | None:
+        """Seconds since `reachable` became what it is; `None` while nobody knows."""
+        watched = self._watched.get(ref)
+        if watched is None or watched.reachable is None:
+            return None
+        return asyncio.get_running_loop().time() - watched.changed
+
     def suspect(self, ref: AppRef) -> None:
         """Say that a call did not reach the app. Looks soon, unless the app is known to be absent."""
         watched = self._watched.get(ref)
@@ -128,6 +137,7 @@ class AppWatch:
         if not self._current(watched) or watched.reachable is reachable:
             return
         watched.reachable = reachable
+        watched.changed = asyncio.get_running_loop().time()
         watched.delay = FIRST_DELAY
         if reachable:
             watched.channel.reached()

@@ -1,43 +1,56 @@
-"""The command `dapr-shared`."""
+"""The command `dapr-shared`.
+
+`run` goes its own way, with the parser that knows daprd's flags and without the libraries of the other commands: it is
+what starts with every machine, and its start-up time counts.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
-import dapr_shared
-from dapr_shared.cli.daprd import run_flags
-from dapr_shared.cli.operators import refresh
+from dapr_shared.cli.problem import BROKEN_PIPE, FAILED, INTERRUPTED, USAGE, CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-USAGE = """\
-Usage: dapr-shared COMMAND [flags]
-
-Dapr's building blocks for many applications from one process.
-
-Commands:
-  run        start an instance: for many apps (--apps PATH) or for one (--app-id ID)
-  refresh    ask an app of a running instance again for its subscriptions
-  version    print the version
-
-`dapr-shared run --help` lists the flags. All flags of daprd are accepted."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (it failed) or 2 (wrong words)."""
     rest = list(sys.argv[1:] if words is None else words)
-    if not rest or rest[0] in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0 if rest else 2
-    command = rest.pop(0)
-    if command in ("version", "--version"):
-        print(f"dapr-shared {dapr_shared.__version__}")
-        return 0
-    if command == "refresh":
-        return refresh(rest)
-    if command == "run":
-        return run_flags("dapr-shared run", rest, embedded=True)
-    print(f"dapr-shared: unknown command {command!r}; `dapr-shared --help` lists the commands", file=sys.stderr)
-    return 2
+    if rest[:1] == ["run"]:
+        from dapr_shared.cli.daprd import run_flags  # noqa: PLC0415 - the other commands need none of it
+
+        return run_flags("dapr-shared run", rest[1:], embedded=True)
+    try:
+        return _execute(rest)
+    except CommandError as error:
+        _tell(f"dapr-shared: {error.message}")
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would flush standard output once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        _tell(f"dapr-shared: {error.filename or 'the system'}: {error.strerror or error}")
+        return FAILED
+
+
+def _execute(words: list[str]) -> int:
+    from dapr_shared.cli.commands import execute  # noqa: PLC0415 - `run` does without
+
+    if not words:
+        execute(["--help"])
+        return USAGE
+    if words[0] in ("--version", "-V"):
+        words[0] = "version"
+    elif words[0] == "help":
+        words = [*words[1:], "--help"]
+    return execute(words)
+
+
+def _tell(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr)

@@ -93,6 +93,7 @@ class ComponentRegistry:
         self._drain_seconds = drain_seconds
         self._on_problem = on_problem or _ignore
         self._definitions: tuple[Definition, ...] = ()
+        self._failures: tuple[ComponentStartError, ...] = ()
         self._apps: frozenset[AppRef] = frozenset({single_app} if single_app else ())
         self._places: tuple[_Place, ...] = ()
         self._views: dict[AppRef, dict[str, AnyOpened]] = {}
@@ -145,6 +146,15 @@ class ComponentRegistry:
     def all_open(self) -> Sequence[AnyOpened]:
         """Every open component, one for each app where it is opened so; for operators."""
         return tuple(running.opened for running in _runnings(self._places).values())
+
+    def running(self) -> Sequence[Running]:
+        """Every open component with its definition, and the app where it is opened once an app; for operators."""
+        return tuple(_runnings(self._places).values())
+
+    @property
+    def failures(self) -> tuple[ComponentStartError, ...]:
+        """What could not be opened when the components were last applied; for operators."""
+        return self._failures
 
     def preview(self, definition: Definition, app: AppRef) -> AnyOpened | None:
         """The component as this app would see it, not started; `None` where it cannot be made. Opens nothing."""
@@ -214,7 +224,7 @@ class ComponentRegistry:
         fresh = {key: result for key, result in results.items() if isinstance(result, Running)}
         places = self._new_places(wanted, {**before, **fresh}, kept)
         after = _runnings(places)
-        self._definitions, self._apps = definitions, known_apps
+        self._definitions, self._apps, self._failures = definitions, known_apps, tuple(failures)
         self._show(places)
         for key, running in {**before, **fresh}.items():
             if key not in after:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
-from dapr_shared.identity.caller import Caller, Evidence, ListenerIdentity, RegisteredApp
+from dapr_shared.identity.caller import Caller, Evidence, ListenerIdentity, OperatorIdentity, RegisteredApp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -94,15 +94,13 @@ class AppRegistry:
 
         Raises `RefusedError`. An empty token is no token; several values are refused, as it is not clear which counts.
         """
+        if isinstance(listener, OperatorIdentity):
+            return self._of_operator(listener.app)
         if len(tokens) > 1:
             raise RefusedError("several_tokens", errors.TOO_MANY_TOKENS())
         token = tokens[0] if tokens else None
         if self._single is not None:
-            if self._api_token_digest is not None and (not token or _digest(token) != self._api_token_digest):
-                raise RefusedError(
-                    "wrong_api_token" if token else "no_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401)
-                )
-            return self._single
+            return self._of_single(token, self._single)
         owner = listener.app if isinstance(listener, ListenerIdentity) else None
         if not token:
             if owner is None:
@@ -119,6 +117,18 @@ class AppRegistry:
         if caller.ref != owner:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
         return self._by_both[owner]
+
+    def _of_single(self, token: bytes | None, single: Caller) -> Caller:
+        if self._api_token_digest is not None and (not token or _digest(token) != self._api_token_digest):
+            raise RefusedError("wrong_api_token" if token else "no_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401))
+        return single
+
+    def _of_operator(self, ref: AppRef) -> Caller:
+        """The app that the operator acts as: nothing but the socket proves it, in single-app mode too."""
+        record = self._apps.get(ref)
+        if record is None:
+            raise RefusedError("app_removed", errors.NO_EVIDENCE())
+        return Caller(record, (Evidence.OPERATOR,))
 
 
 _HTTP_401 = {"http.code": "401", "http.error_message": "invalid api token"}

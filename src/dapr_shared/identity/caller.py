@@ -24,6 +24,8 @@ class Evidence(StrEnum):
     """The request carried one of the app's API tokens."""
     LISTENER = "listener"
     """The request came in at a loopback port or socket that belongs to the app."""
+    OPERATOR = "operator"
+    """The operator of the instance acts as the app, through the operators' socket (mode 0600). An audit event each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class ListenerIdentity:
     """For logs: `http`, `grpc`, `public`, `app orders http`."""
     app: AppRef | None = None
     """The app that the listener belongs to; `None` for the listeners that all apps share."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorIdentity:
+    """In place of a `ListenerIdentity`: the request came in at the operators' socket, whose user acts as this app.
+
+    Only the operators' door makes one; no listener of the wire carries it.
+    """
+
+    app: AppRef
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -386,6 +386,9 @@ class DaprMetrics:
         self.access_refused = counter(
             own + "access_refused_total", "Requests of a proved caller that were not allowed.", ["app_id", "reason"]
         )
+        self.operator_actions = counter(
+            own + "operator_actions_total", "Calls that the operator made as an app.", ["app_id", "action"]
+        )
         self.invocations_failed = counter(
             own + "invocation_failures_total", "Invocations that did not reach their app.", ["app_id", "reason"]
         )

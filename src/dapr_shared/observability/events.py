@@ -319,6 +319,13 @@ class Events:
                 target=target, **_held(held),
             )  # fmt: skip
 
+    def operator_acted(self, app: AppRef, action: str, target: str) -> None:
+        """The operator called the API as an app, through the operators' socket: the audit event. Never held back."""
+        self.metrics.operator_actions.child(app.app_id, action).inc()
+        self._identity.warning(
+            "operator acts as app", app_id=app.app_id, namespace=app.namespace, action=action, target=target
+        )
+
     def invocation_failed(self, app: AppRef, target: str, reason: str, problem: str = "") -> None:
         """An invocation by `app` did not reach `target`, or got no answer."""
         self.metrics.invocations_failed.child(app.app_id, reason).inc()

@@ -17,10 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
-import structlog
-from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 from dapr_shared.core.clock import Clock, SystemClock
+from dapr_shared.observability.log_library import (
+    Column,
+    ConsoleRenderer,
+    KeyValueColumnFormatter,
+    LogLevelColumnFormatter,
+    structlog,
+)
+from dapr_shared.observability.log_ring import LogRing
 from dapr_shared.observability.log_safety import make_safe, safe_traceback
 from dapr_shared.observability.log_writer import LogWriter
 
@@ -86,9 +92,12 @@ class Logs:
         target = stream or self._file or _standard_output()
         render = _json_renderer(options) if options.as_json else _console_renderer(coloured=_is_terminal(target))
         prefix = "" if options.as_json else _BAR
+        self.recent = LogRing()
+        """The last lines, for operators."""
         self._processors: list[Processor] = [
             _Stamp(options.app_id, clock or SystemClock(), prefix),
             make_safe,
+            self.recent,
             render,
         ]
         self._writer = LogWriter(target, self._dropped_line)

@@ -149,6 +149,11 @@ class Family(Generic[C]):
     def __len__(self) -> int:
         return len(self._children)
 
+    def samples(self) -> Iterator[tuple[dict[str, str], C]]:
+        """Each child with its labels; an empty label is left out."""
+        for values, child in list(self._children.items()):
+            yield {label: value for label, value in zip(self.labels, values, strict=True) if value}, child
+
     def render(self) -> Iterator[str]:
         """The family's lines; none while it has no children."""
         children = list(self._children.items())
@@ -228,10 +233,14 @@ class Registry:
         """All families, in order of name; the documentation reads it."""
         return [self._families[name] for name in sorted(self._families)]
 
-    def chunks(self) -> Iterator[bytes]:
-        """The exposition in parts of about 64 KiB, so that a server can do other work between them."""
+    def read(self) -> None:
+        """Bring the gauges that are read on demand up to date."""
         for read in self._readers:
             read()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The exposition in parts of about 64 KiB, so that a server can do other work between them."""
+        self.read()
         parts: list[str] = []
         size = 0
         for family in self.families():

@@ -76,6 +76,7 @@ class Parts:
 
     apps: AppRegistry
     rules: Rules
+    limits: CallLimits
     registry: ComponentRegistry
     loader: ComponentLoader
     watch: AppWatch
@@ -170,6 +171,7 @@ def assemble(
     return Parts(
         apps=apps,
         rules=rules,
+        limits=limits,
         registry=registry,
         loader=loader,
         watch=watch,

@@ -17,7 +17,7 @@ from dapr_shared.resources.watch import changes
 from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
-from dapr_shared.runtime.operators import open_door
+from dapr_shared.runtime.operators.door import open_door
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import Sources
 from dapr_shared.wire.http.messages import Response
@@ -55,6 +55,7 @@ class Instance:
         self._settings = settings
         self._configuration = configuration
         self._events = events
+        self._logs = logs
         self._embedded = embedded
         self._sources = Sources(settings, embedded=embedded)
         self._sources.check()
@@ -93,9 +94,7 @@ class Instance:
             await self._reloader.start(resources)
             await self._listen()
             if self._embedded:
-                door = await open_door(state_directory(self._settings.data_dir), parts.subscriptions, self._events)
-                if door is not None:
-                    stack.callback(door.close)
+                await open_door(state_directory(self._settings.data_dir), parts, self._events, self._logs, stack)
             self._background(stack, self._reload_on_request(), "reload on request")
             if watched is not None:
                 self._background(stack, self._reload_on_change(watched), "reload on change")

@@ -8,7 +8,7 @@ import pytest
 
 from dapr_shared.core.ids import AppRef, app_id_problem
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError, RefusedError
-from dapr_shared.identity.caller import Evidence, ListenerIdentity, RegisteredApp
+from dapr_shared.identity.caller import Evidence, ListenerIdentity, OperatorIdentity, RegisteredApp
 from dapr_shared.resources.model import App
 
 A, B = AppRef("a"), AppRef("b")
@@ -126,3 +126,14 @@ def test_app_ids_that_are_allowed(good):
 def test_app_ids_that_could_forge_a_key_or_path_are_refused(bad):
     """A separator, a dot, a path or a control character is no part of an app id."""
     assert app_id_problem(bad)
+
+
+def test_the_operator_acts_as_an_app_of_the_instance_alone(registry):
+    """What comes from the operators' socket proves the app that it names, with its own evidence, and no other app."""
+    caller = registry.identify([], OperatorIdentity(B))
+    assert (caller.ref, caller.evidence) == (B, (Evidence.OPERATOR,))
+    with pytest.raises(RefusedError) as refused:
+        registry.identify([b"token-a"], OperatorIdentity(AppRef("c")))
+    assert refused.value.reason == "app_removed"
+    single = AppRegistry(single=record(A), api_token="needed")
+    assert single.identify([], OperatorIdentity(A)).evidence == (Evidence.OPERATOR,)

@@ -188,6 +188,12 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'access_refused_total{app_id="shop",reason="secret_scope"} 1',
     ),
     (
+        "operator_acted",
+        lambda e: e.operator_acted(SHOP, "publish", "pubsub/news"),
+        "[warning] dapr.runtime.identity: operator acts as app app_id=shop namespace=prod action=publish target=pubsub/news",
+        'operator_actions_total{app_id="shop",action="publish"} 1',
+    ),
+    (
         "invocation_failed",
         lambda e: e.invocation_failed(SHOP, "back", "unreachable", "connection refused"),
         '[warning] dapr.runtime.invoke: invocation failed app_id=shop namespace=prod target=back reason=unreachable problem="connection refused"',

@@ -116,18 +116,21 @@ class SubscriptionManager:
         apps, self._apps = list(self._apps.values()), {}
         await asyncio.gather(self._streams.close(grace), *(subscriptions.close(grace) for subscriptions in apps))
 
-    async def status(self, ref: AppRef) -> list[SubscriptionStatus]:
-        """The app's subscriptions now, in order of pubsub and topic; its streams after them, one row each."""
+    async def status(self, ref: AppRef, *, count: bool = True) -> list[SubscriptionStatus]:
+        """The app's subscriptions now, in order of pubsub and topic; its streams after them, one row each.
+
+        Without `count` no broker is asked how many messages wait.
+        """
         subscriptions = self._apps.get(ref)
         found: list[SubscriptionStatus] = []
         for _, running in sorted(subscriptions.running.items()) if subscriptions is not None else ():
-            pending = await running.broker.pending() if running.broker is not None else None
+            pending = await running.broker.pending() if count and running.broker is not None else None
             found.append(
                 SubscriptionStatus.of(
                     running.wanted, running.state, reason=running.problem, since=running.since, pending=pending
                 )
             )
-        return found + await self._streams.status(ref)
+        return found + await self._streams.status(ref, count=count)
 
     def count(self) -> Mapping[str, Mapping[str, int]]:
         """For each app id, how many subscriptions are in each state; for the metrics."""

@@ -219,14 +219,14 @@ class StreamingBlock:
         if self._ending:
             await asyncio.wait(self._ending)
 
-    async def status(self, ref: AppRef) -> list[SubscriptionStatus]:
-        """The app's open streams, one row each."""
+    async def status(self, ref: AppRef, *, count: bool = True) -> list[SubscriptionStatus]:
+        """The app's open streams, one row each; without `count` no broker is asked."""
         pending: dict[tuple[str, str], int | None] = {}
         rows: list[SubscriptionStatus] = []
         for stream in sorted(self._open.get(ref, ()), key=lambda stream: stream.wanted.key):
             wanted = stream.wanted
             if wanted.key not in pending:  # of the group, not of the stream
-                pending[wanted.key] = await stream.broker.pending() if stream.broker is not None else None
+                pending[wanted.key] = await stream.broker.pending() if count and stream.broker is not None else None
             rows.append(SubscriptionStatus.of(wanted, "active", pending=pending[wanted.key]))
         return rows
 
