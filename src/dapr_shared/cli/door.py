@@ -16,7 +16,7 @@ import msgspec
 from dapr_shared.cli.problem import USAGE, CommandError
 from dapr_shared.runtime.embedded import SOCKET_NAME, state_directory
 from dapr_shared.runtime.operators import places
-from dapr_shared.runtime.operators.answers import API_VERSION, PREFIX, VERSION_HEADER, Message
+from dapr_shared.runtime.operators.answers import ACTED_HEADER, API_VERSION, PREFIX, VERSION_HEADER, Message
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -95,6 +95,8 @@ class Door:
     ) -> Generator[http.client.HTTPResponse]:
         """A call as an app; the answer is the API's, whatever its status. Raises `CommandError` without one."""
         with self._asked(verb, what, {}, body=body, headers=headers, endless=True) as response:
+            if not response.getheader(ACTED_HEADER):
+                raise CommandError(_decoded(response, Message).message)
             yield response
 
     @contextmanager

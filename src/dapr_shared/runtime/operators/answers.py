@@ -16,6 +16,8 @@ import msgspec
 API_VERSION = 1
 VERSION_HEADER = "dapr-shared-operators"
 """Header of every answer of the door: the version of what it speaks. An instance without it is older than this API."""
+ACTED_HEADER = "dapr-shared-acted"
+"""Header of an answer that is the API's, of a call as an app, and not the door's own."""
 PREFIX = f"/v{API_VERSION}"
 MOST_METRIC_ROWS = 5000
 """Metric rows in one answer; what is left out is counted."""

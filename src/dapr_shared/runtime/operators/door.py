@@ -20,7 +20,15 @@ from dapr_shared.identity.caller import OperatorIdentity
 from dapr_shared.observability.log_ring import LEVEL_RANKS
 from dapr_shared.runtime.embedded import SOCKET_NAME
 from dapr_shared.runtime.operators import places
-from dapr_shared.runtime.operators.answers import API_VERSION, MOST_LOG_LINES, PREFIX, VERSION_HEADER, Answer, Message
+from dapr_shared.runtime.operators.answers import (
+    ACTED_HEADER,
+    API_VERSION,
+    MOST_LOG_LINES,
+    PREFIX,
+    VERSION_HEADER,
+    Answer,
+    Message,
+)
 from dapr_shared.runtime.operators.inside import findings
 from dapr_shared.runtime.operators.log_stream import stream
 from dapr_shared.runtime.operators.views import Views
@@ -141,7 +149,7 @@ class OperatorsDoor:
             return _message(400, f"the path of {action} leaves it")
         self._events.operator_acted(ref, action, unquote(rest.decode("latin-1"))[:200])
         headers = [header for header in request.headers if header[0] not in _NOT_PASSED_ON]
-        return await self._parts.http(
+        response = await self._parts.http(
             Request(
                 request.method,
                 target + (b"?" + query if query else b""),
@@ -152,6 +160,8 @@ class OperatorsDoor:
                 listener=OperatorIdentity(ref),
             )
         )
+        response.headers.append((ACTED_HEADER.encode(), b"true"))
+        return response
 
 
 async def open_door(folder: Path, parts: Parts, events: Events, logs: Logs, stack: AsyncExitStack) -> Views | None:
