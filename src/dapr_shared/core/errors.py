@@ -566,6 +566,14 @@ PUBSUB_PUBLISH = ErrorRow(
     "Look at the broker; see the detail. Nothing else than what is listed as failed has to be sent again.",
     reason="DAPR_PUBSUB_PUBLISH_MESSAGE",
 )
+PUBSUB_OUTBOX = ErrorRow(
+    "ERR_PUBLISH_OUTBOX",
+    500,
+    _C.INTERNAL,
+    "error while publishing outbox message: {detail}",
+    "Look at the broker that the state store's outboxPubsub names; the transaction was not carried out: send it again.",
+    reason="DAPR_PUBSUB_OUTBOX",
+)
 
 # Secrets -----------------------------------------------------------------------------------------------------------
 SECRET_STORES_NOT_CONFIGURED = ErrorRow(

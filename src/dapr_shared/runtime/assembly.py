@@ -37,6 +37,8 @@ from dapr_shared.blocks.pubsub.streaming import StreamingBlock
 from dapr_shared.blocks.secrets import SecretsBlock
 from dapr_shared.blocks.shutdown import ShutdownBlock
 from dapr_shared.blocks.state.block import StateBlock
+from dapr_shared.blocks.state.outbox import Outbox
+from dapr_shared.blocks.state.outbox_relay import OutboxRelays
 from dapr_shared.channel.external import ExternalConnections
 from dapr_shared.channel.table import ChannelDefaults, ChannelTable
 from dapr_shared.channel.watch import AppWatch
@@ -86,6 +88,7 @@ class Parts:
     health: HealthBlock
     metadata: MetadataBlock
     subscriptions: SubscriptionManager
+    outbox: OutboxRelays
     http: HttpFrontDoor
     grpc: GrpcFrontDoor
     public: PublicFrontDoor
@@ -132,8 +135,9 @@ def assemble(
     limits = CallLimits(settings.max_calls_per_app or sys.maxsize)
     metrics.read_calls_in_flight(lambda: {ref.app_id: count for ref, count in limits.in_flight.items()})
     pipeline = Pipeline(apps, rules, limits, events)
-    state = StateBlock(registry, metrics)
     publish = PublishBlock(registry, metrics, clock)
+    outbox = OutboxRelays(registry, publish, events)
+    state = StateBlock(registry, metrics, Outbox(publish, outbox, clock))
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
     invoke = InvokeBlock(channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None)
     metadata = MetadataBlock(
@@ -181,6 +185,7 @@ def assemble(
         health=health,
         metadata=metadata,
         subscriptions=subscriptions,
+        outbox=outbox,
         http=http,
         grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),

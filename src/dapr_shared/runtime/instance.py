@@ -88,6 +88,7 @@ class Instance:
                     APP_PORT, f"app port {self._settings.app_port} does not accept connections yet", outbound=False
                 )
             await parts.start(stack)
+            stack.push_async_callback(parts.outbox.close, 0.0)  # the last: requests that end may still need it
             stack.push_async_callback(parts.subscriptions.close, 0.0)
             stack.push_async_callback(parts.listeners.close_extra)
             stack.push_async_callback(parts.listeners.drain, 0)

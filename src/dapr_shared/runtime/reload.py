@@ -146,6 +146,7 @@ class Reloader:
         channels = {app.ref: parts.channels.get(app.ref) for app in resources.apps}
         await parts.subscriptions.set_apps(channels, resources.subscriptions, changed, LISTENER_GRACE)
         parts.subscriptions.components_changed()
+        parts.outbox.set_apps(channels)
 
     async def _open_listeners(self, resources: Resources) -> _ListenerChange:
         """Open what new and changed apps listen on. Raises `PortTakenError`; then all listeners are as they were.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dapr_shared._proto import common_pb, runtime_pb, wellknown_pb
 from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
+from dapr_shared.blocks.pubsub.publish import Trace
 from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class StateRpc:
     async def transact(self, call: GrpcCall, request: runtime_pb.ExecuteStateTransactionRequest) -> wellknown_pb.Empty:
         self._block.check_count(request.storeName, len(request.operations))
         operations = [TransactionItem(o.operationType, _save_item(o.request)) for o in request.operations]
-        await self._block.transact(call.caller, request.storeName, operations, dict(request.metadata))
+        await self._block.transact(
+            call.caller, request.storeName, operations, dict(request.metadata), Trace.carried(call.trace)
+        )
         return wellknown_pb.Empty()
 
     async def query(self, call: GrpcCall, request: runtime_pb.QueryStateRequest) -> runtime_pb.QueryStateResponse:

@@ -12,6 +12,7 @@ from dapr_shared.api.errors import JSON
 from dapr_shared.api.http.call import HttpCall, json_bytes, metadata_headers, no_content
 from dapr_shared.api.http.json_names import fold_names
 from dapr_shared.api.http.routes import Route
+from dapr_shared.blocks.pubsub.publish import Trace
 from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem, is_json_text
 from dapr_shared.core import errors
 from dapr_shared.wire.http.messages import Response
@@ -43,7 +44,7 @@ class _Item(_Form):
     metadata: dict[str, str] | None = None
     options: _Options | None = None
     content_type: msgspec.Raw = msgspec.field(default=_NULL, name="contentType")
-    """Allowed and without effect: a value over HTTP is JSON."""
+    """Of what an outbox publishes. Any other value than a text is allowed and without effect: values are JSON."""
 
 
 class _BulkGet(_Form):
@@ -135,7 +136,7 @@ class StateApi:
         self._block.check_count(store, len(request.operations))
         overrides = call.metadata()
         operations = [TransactionItem(o.operation, _save_item(o.request, overrides)) for o in request.operations]
-        await self._block.transact(call.proved, store, operations, request.metadata or {})
+        await self._block.transact(call.proved, store, operations, request.metadata or {}, Trace.carried(call.trace))
         return no_content()
 
     async def query(self, call: HttpCall) -> Response:
@@ -173,7 +174,15 @@ def _save_item(item: _Item, overrides: dict[str, str]) -> SaveItem:
         concurrency=options.concurrency,
         consistency=options.consistency,
         metadata={**metadata, **overrides} if overrides else metadata,
+        content_type=_text(item.content_type) if item.content_type is not _NULL else "",
     )
+
+
+def _text(value: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(value, type=str)
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _bulk_item(item: BulkItem) -> dict[str, object]:

@@ -64,16 +64,21 @@ class EventDraft(msgspec.Struct, frozen=True):
     tracestate: str = ""
 
 
-def make_event(draft: EventDraft, now: datetime, *, lifetime: float | None = None) -> bytes:
+def make_event(
+    draft: EventDraft, now: datetime, *, lifetime: float | None = None, attributes: Mapping[str, str] | None = None
+) -> bytes:
     """The CloudEvent to publish, as JSON. Raises `EventError`.
 
     `lifetime`: seconds until the event expires, where the broker does not see to that (it lacks MESSAGE_TTL).
+    `attributes`: stand in the event as they are, in place of what it would have (the outbox).
     """
     event = _completed(draft) if content_types.is_cloud_event(draft.content_type) else _made(draft)
     if "time" not in event:
         event["time"] = _local_time(int(now.timestamp()))
     if lifetime is not None:
         event["expiration"] = f"{(now + timedelta(seconds=lifetime)).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if attributes:
+        event.update(attributes)
     return orjson.dumps(event)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.core.clock import Clock
+    from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.wire.http.messages import Headers
@@ -133,17 +134,16 @@ class PublishBlock:
             data = self._event(target, draft, given)
             content_type = content_types.CLOUD_EVENT
         request = PublishRequest(topic_at_broker(component, caller.ref, topic), data, content_type, given)
-        started = perf_counter()
-        success = False
-        try:
-            await component.component.publish(request)
-            success = True
-        except BackendError as error:
-            raise publish_failed(pubsub, topic, error) from error
-        finally:
-            self._metrics.publish(caller.app_id, pubsub, caller.namespace, topic, success=success).record(
-                (perf_counter() - started) * 1000
-            )
+        await self._send(caller.ref, component, topic, request)
+
+    async def forward(self, app: AppRef, pubsub: str, topic: str, event: bytes) -> None:
+        """Publish a CloudEvent as it is, in the name of an app: for the outbox. When it returns, the broker has it.
+
+        Raises `PUBSUB_NOT_FOUND`, `PUBSUB_FORBIDDEN`, `PUBSUB_PUBLISH`.
+        """
+        component = self._component(app, pubsub, topic, {})
+        request = PublishRequest(topic_at_broker(component, app, topic), event, content_types.CLOUD_EVENT)
+        await self._send(app, component, topic, request)
 
     async def bulk_publish(
         self,
@@ -171,6 +171,19 @@ class PublishBlock:
             if len(made) % MADE_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return await self._publish_all(target, made, given)
+
+    async def _send(self, app: AppRef, component: Opened[PubSub[Any]], topic: str, request: PublishRequest) -> None:
+        started = perf_counter()
+        success = False
+        try:
+            await component.component.publish(request)
+            success = True
+        except BackendError as error:
+            raise publish_failed(component.name, topic, error) from error
+        finally:
+            self._metrics.publish(app.app_id, component.name, app.namespace, topic, success=success).record(
+                (perf_counter() - started) * 1000
+            )
 
     def _bulk_entry(self, target: _Target, entry: PublishEntry, metadata: Mapping[str, str], trace: Trace) -> BulkEntry:
         data = entry.data
@@ -210,20 +223,22 @@ class PublishBlock:
     def _target(self, caller: Caller, pubsub: str, topic: str, metadata: Mapping[str, str]) -> _Target:
         if not pubsub:
             raise _refused(errors.PUBSUB_NAME_EMPTY, pubsub, metadata)
+        component = self._component(caller.ref, pubsub, topic, metadata)
+        return _Target(caller, component, topic, _is_raw(pubsub, metadata))
+
+    def _component(self, app: AppRef, pubsub: str, topic: str, metadata: Mapping[str, str]) -> Opened[PubSub[Any]]:
+        """The broker for an app that may publish to the topic; the order of checks is Dapr's."""
         # The contract stands for all its adapters, whatever their settings are.
-        component = self._components.find(cast("type[PubSub[Any]]", PubSub), caller.ref, pubsub)
+        component = self._components.find(cast("type[PubSub[Any]]", PubSub), app, pubsub)
         if component is None:
             raise errors.PUBSUB_NOT_FOUND(pubsub=pubsub, info=metadata)
         if not topic:
             raise _refused(errors.PUBSUB_TOPIC_EMPTY, pubsub, metadata)
-        try:
-            raw = is_raw_payload(metadata) if metadata else False
-        except ValueError as error:
-            raise _refused(errors.PUBSUB_METADATA, pubsub, metadata, detail=error) from error
-        if not scopes_of(component).may_publish(caller.app_id, topic):
-            info = {"topic": topic, "error": f"topic {topic} is not allowed for app id {caller.app_id}"}
-            raise _refused(errors.PUBSUB_FORBIDDEN, pubsub, info, topic=topic, app=caller.app_id)
-        return _Target(caller, component, topic, raw)
+        _is_raw(pubsub, metadata)
+        if not scopes_of(component).may_publish(app.app_id, topic):
+            info = {"topic": topic, "error": f"topic {topic} is not allowed for app id {app.app_id}"}
+            raise _refused(errors.PUBSUB_FORBIDDEN, pubsub, info, topic=topic, app=app.app_id)
+        return component
 
     def _event(self, target: _Target, draft: EventDraft, metadata: Mapping[str, str]) -> bytes:
         """The CloudEvent; the time to live is read from `metadata`."""
@@ -234,6 +249,13 @@ class PublishBlock:
             return make_event(draft, self._clock.now(), lifetime=lifetime)
         except EventError as error:
             raise _failed(target, errors.PUBSUB_CLOUD_EVENT, error) from error
+
+
+def _is_raw(pubsub: str, metadata: Mapping[str, str]) -> bool:
+    try:
+        return is_raw_payload(metadata) if metadata else False
+    except ValueError as error:
+        raise _refused(errors.PUBSUB_METADATA, pubsub, metadata, detail=error) from error
 
 
 def entries_unreadable(caller: Caller, pubsub: str, topic: str, cause: Exception) -> DaprError:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 
 from dapr_shared.blocks.counted import Counted
+from dapr_shared.blocks.pubsub.publish import NO_TRACE
 from dapr_shared.blocks.state.encryption import DecryptionError, decrypted
 from dapr_shared.blocks.state.items import BulkItem
 from dapr_shared.blocks.state.keys import full_key, own_key
+from dapr_shared.blocks.state.outbox import outbox_config
 from dapr_shared.blocks.state.requests import CONSISTENCY, delete_request, operation_of, save_request
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.state import (
@@ -30,14 +32,17 @@ from dapr_shared.contracts.state import (
     StateValue,
 )
 from dapr_shared.core import errors
-from dapr_shared.core.errors import Resource
+from dapr_shared.core.errors import DaprError, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
+    from dapr_shared.blocks.pubsub.publish import Trace
     from dapr_shared.blocks.state.items import DeleteItem, SaveItem, TransactionItem
+    from dapr_shared.blocks.state.outbox import Outbox, OutboxConfig
     from dapr_shared.contracts.encryption import EncryptionKeys
     from dapr_shared.contracts.registry import Components, Opened
+    from dapr_shared.contracts.state import Operation
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
 
@@ -59,9 +64,11 @@ R = TypeVar("R")
 class StateBlock:
     """State of many apps; each reaches its own keys only."""
 
-    def __init__(self, components: Components, metrics: DaprMetrics) -> None:
+    def __init__(self, components: Components, metrics: DaprMetrics, outbox: Outbox | None = None) -> None:
+        """`outbox`: without one, transactions of stores that are configured for it are refused."""
         self._components = components
         self._metrics = metrics
+        self._outbox = outbox
 
     async def get(
         self, caller: Caller, store: str, key: str, consistency: str = "", metadata: Mapping[str, str] | None = None
@@ -162,28 +169,66 @@ class StateBlock:
                 raise row(store=store, detail=error) from error
 
     async def transact(
-        self, caller: Caller, store: str, operations: Sequence[TransactionItem], metadata: Mapping[str, str]
+        self,
+        caller: Caller,
+        store: str,
+        operations: Sequence[TransactionItem],
+        metadata: Mapping[str, str],
+        trace: Trace = NO_TRACE,
     ) -> None:
-        """Carry out all operations or none."""
+        """Carry out all operations or none. `trace`: goes into the events of an outbox.
+
+        Raises `STATE_TRANSACTIONS_NOT_SUPPORTED`, `STATE_TOO_MANY_TRANSACTIONS`, `STATE_TRANSACTION`, and
+        `PUBSUB_OUTBOX` where the events could not be announced: nothing is carried out then.
+        """
         opened = self._store(caller, store)
         self.check_count(store, len(operations))
-        component = opened.component
         if StateCapability.TRANSACTIONAL not in opened.capabilities:
             raise errors.STATE_TRANSACTIONS_NOT_SUPPORTED(store=store, resource=Resource("state", store))
-        limit = component.max_operations
-        if limit and len(operations) > limit:
-            info = {"currentOpsTransaction": str(len(operations)), "maxOpsPerTransaction": str(limit)}
-            raise errors.STATE_TOO_MANY_TRANSACTIONS(
-                count=len(operations), limit=limit, store=store, info=info, resource=Resource("state", store)
-            )
+        _check_limit(opened, store, len(operations))
         requests = await _made(lambda operation: operation_of(opened, caller, store, operation), operations)
-        if not requests:
-            return
+        config = outbox_config(opened)
+        if config is not None:
+            await self._transact_with_outbox(caller, opened, config, operations, requests, metadata, trace)
+        elif requests:
+            await self._transact(caller, opened, requests, metadata)
+
+    async def _transact(
+        self,
+        caller: Caller,
+        opened: Opened[StateStore[Any]],
+        requests: Sequence[Operation],
+        metadata: Mapping[str, str],
+    ) -> None:
         with Counted(self._metrics.state_operation, caller, opened, "transaction"):
             try:
-                await component.transact(requests, metadata)
+                await opened.component.transact(requests, metadata)
             except BackendError as error:
                 raise errors.STATE_TRANSACTION(detail=error) from error
+
+    async def _transact_with_outbox(
+        self,
+        caller: Caller,
+        opened: Opened[StateStore[Any]],
+        config: OutboxConfig,
+        items: Sequence[TransactionItem],
+        requests: Sequence[Operation],
+        metadata: Mapping[str, str],
+        trace: Trace,
+    ) -> None:
+        if self._outbox is None:
+            raise errors.PUBSUB_OUTBOX(detail="there is no outbox here")
+        planned = self._outbox.plan(caller, opened, config, items, requests, trace)
+        _check_limit(opened, opened.name, len(planned.operations))
+        if not planned.operations:
+            return
+        await self._outbox.announce(caller, config, planned)
+        try:
+            await self._transact(caller, opened, planned.operations, metadata)
+        except DaprError as error:
+            if isinstance(error.__cause__, EtagMismatchError | EtagInvalidError | NotSupportedError):
+                self._outbox.rolled_back(planned)  # any other error may hide that it was carried out
+            raise
 
     async def query(self, caller: Caller, store: str, query: bytes, metadata: Mapping[str, str]) -> QueryResult:
         """Answer a query of the query API, where the store can, with the caller's own keys alone.
@@ -228,6 +273,15 @@ class StateBlock:
             return opened
         row = errors.STATE_NOT_FOUND if self._components.has(StateStore, caller.ref) else errors.STATE_NOT_CONFIGURED
         raise row(store=store, info={"appID": caller.app_id})
+
+
+def _check_limit(opened: Opened[StateStore[Any]], store: str, count: int) -> None:
+    limit = opened.component.max_operations
+    if limit and count > limit:
+        info = {"currentOpsTransaction": str(count), "maxOpsPerTransaction": str(limit)}
+        raise errors.STATE_TOO_MANY_TRANSACTIONS(
+            count=count, limit=limit, store=store, info=info, resource=Resource("state", store)
+        )
 
 
 async def _own_page(

@@ -24,6 +24,8 @@ class SaveItem(msgspec.Struct, frozen=True):
     concurrency: str = ""
     consistency: str = ""
     metadata: Mapping[str, str] = {}
+    content_type: str = ""
+    """Of what the outbox publishes; `contentType` in the metadata means the same."""
 
 
 class DeleteItem(msgspec.Struct, frozen=True):
