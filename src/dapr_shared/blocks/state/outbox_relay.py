@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from dapr_shared.blocks.pubsub.envelope import EventError, read_object
-from dapr_shared.blocks.pubsub.topics import topic_at_broker
+from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
 from dapr_shared.blocks.state.outbox import MARKER_PREFIX, OutboxConfig, outbox_config, published_event
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Outcome, PubSub, SubscribeRequest
@@ -209,7 +209,7 @@ class OutboxRelays:
         key, component = running.key, running.component
         request = SubscribeRequest(
             topic_at_broker(component, key.app, key.topic),
-            component.runtime_metadata.get("consumerid") or key.app.app_id,
+            consumer_group(component, key.app),
             max_in_flight=MAX_IN_FLIGHT,
         )
         try:
