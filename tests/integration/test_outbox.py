@@ -61,6 +61,7 @@ def rows(file: Path, statement: str) -> list[Any]:
 def locked(file: Path) -> Iterator[None]:
     """Nobody else can write to the database."""
     connection = apsw.Connection(str(file))
+    connection.set_busy_timeout(10_000)
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
