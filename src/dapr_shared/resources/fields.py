@@ -52,23 +52,33 @@ class Fields:
 
     Two manners. Strict, for our own kind: names and types are exact, an unknown field is an error. Lenient, for Dapr's
     kinds, as Go's decoder reads them: names ignore case, a number or a truth value in place of a text is its text, an
-    unknown field is a notice.
+    unknown field is a notice. `exact`: lenient, but names keep their case, as in files that Dapr's command line reads.
     """
 
-    __slots__ = ("_entries", "_known", "_lenient", "_present", "line", "path", "report")
+    __slots__ = ("_entries", "_exact", "_known", "_lenient", "_present", "line", "path", "report")
 
-    def __init__(self, report: Report, node: Node | None, path: str = "", *, lenient: bool, line: int = 0) -> None:
+    def __init__(
+        self,
+        report: Report,
+        node: Node | None,
+        path: str = "",
+        *,
+        lenient: bool,
+        exact: bool = False,
+        line: int = 0,
+    ) -> None:
         self.report = report
         self.path = path
         self.line = line or (node.line if node is not None else 0)
         self._lenient = lenient
+        self._exact = exact or not lenient
         self._known: list[str] = []
         self._entries: dict[str, tuple[str, Entry]] = {}
         self._present = isinstance(node, MappingNode)
         if isinstance(node, MappingNode):
             for name, line_again in node.repeated:
                 self._tell(line_again, self._at(name), "is given twice in one mapping", error=not lenient)
-            self._entries = {(name.casefold() if lenient else name): (name, e) for name, e in node.entries.items()}
+            self._entries = {self._key(name): (name, e) for name, e in node.entries.items()}
         elif not _absent(node):
             report.error(self.line, path, f"expected a mapping, found {_kind(node)}")
 
@@ -79,6 +89,11 @@ class Fields:
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._get(name) is not None
+
+    def is_text(self, name: str) -> bool:
+        """Whether the field is a single value that is a text."""
+        node = self._get(name)
+        return isinstance(node, ScalarNode) and isinstance(node.value, str)
 
     def line_of(self, name: str) -> int:
         """The line of the field, or of the mapping where it would be."""
@@ -144,7 +159,7 @@ class Fields:
         """One of some texts; lenient: in any case of letters."""
         text = self.text(name, default)
         known = list(choices)
-        found = next((choice for choice in known if self._key(choice) == self._key(text)), None)
+        found = next((choice for choice in known if self._folded(choice) == self._folded(text)), None)
         if found is not None:
             return found
         self.wrong(name, f"expected one of {', '.join(known)}, found {_quoted(text)}{did_you_mean(text, known)}")
@@ -190,10 +205,36 @@ class Fields:
                 self.report.error(entry.line, place, f"expected a text, found {_kind(entry.node)}")
         return texts
 
+    def words(self, name: str) -> tuple[str, ...]:
+        """A list of single values, each as it is written: `8080` and `1.10` stay what they are."""
+        result: list[str] = []
+        for index, node in enumerate(self._items(name)):
+            if isinstance(node, ScalarNode) and node.value is not None:
+                result.append(node.text)
+            else:
+                self.report.error(node.line, f"{self._at(name)}[{index}]", f"expected a text, found {_found(node)}")
+        return tuple(result)
+
+    def words_by_name(self, name: str) -> dict[str, str]:
+        """A mapping of names to single values, each as it is written; nothing is an empty text."""
+        node = self._get(name)
+        if not isinstance(node, MappingNode):
+            self.raw(name)
+            return {}
+        result: dict[str, str] = {}
+        for key, entry in node.entries.items():
+            if isinstance(entry.node, ScalarNode):
+                result[key] = "" if entry.node.value is None else entry.node.text
+            else:
+                place = f"{self._at(name)}.{key[:_SHOWN]}"
+                self.report.error(entry.line, place, f"expected a text, found {_kind(entry.node)}")
+        return result
+
     def section(self, name: str) -> Fields:
         """The mapping under a name; without fields if it is absent."""
         node = self._get(name)
-        return Fields(self.report, node, self._at(name), lenient=self._lenient, line=self.line_of(name))
+        line = self.line_of(name)
+        return Fields(self.report, node, self._at(name), lenient=self._lenient, exact=self._exact, line=line)
 
     def sections(self, name: str) -> list[Fields]:
         """A list of mappings."""
@@ -201,7 +242,7 @@ class Fields:
         for index, node in enumerate(self._items(name)):
             place = f"{self._at(name)}[{index}]"
             if isinstance(node, MappingNode):
-                result.append(Fields(self.report, node, place, lenient=self._lenient))
+                result.append(Fields(self.report, node, place, lenient=self._lenient, exact=self._exact))
             else:
                 self.report.error(node.line, place, f"expected a mapping, found {_kind(node)}")
         return result
@@ -245,7 +286,10 @@ class Fields:
 
     # Looking ---------------------------------------------------------------------------------------------------
     def _key(self, name: str) -> str:
-        return name.casefold() if self._lenient else name
+        return name if self._exact else name.casefold()
+
+    def _folded(self, text: str) -> str:
+        return text.casefold() if self._lenient else text
 
     def _at(self, name: str) -> str:
         shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"

@@ -47,6 +47,7 @@ __all__ = [
     "combine",
     "load",
     "load_objects",
+    "read_text",
 ]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -190,22 +191,28 @@ def _files_of(path: Path, collection: _Collection, *, allow_empty: bool) -> list
 
 
 def _read(file: Path, collection: _Collection) -> bytes | None:
+    try:
+        return read_text(file)
+    except ResourceError as error:
+        collection.error(error.origin, error.problem)
+        return None
+
+
+def read_text(file: Path) -> bytes:
+    """The content of a file of at most 4 MiB of UTF-8, without its byte order mark. Raises `ResourceError`."""
     origin = Origin(str(file), 0, 0)
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        collection.error(origin, f"cannot be read: {_reason(error)}")
-        return None
+        raise ResourceError(origin, "", f"cannot be read: {_reason(error)}") from error
     if len(content) > MAX_FILE_BYTES:
-        collection.error(origin, f"is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB")
-        return None
+        raise ResourceError(origin, "", f"is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB")
     try:
         content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        collection.error(Origin(str(file), 0, line), f"is not UTF-8 text: {error.reason}")
-        return None
+        raise ResourceError(Origin(str(file), 0, line), "", f"is not UTF-8 text: {error.reason}") from error
     return content.removeprefix(codecs.BOM_UTF8)
 
 
