@@ -15,32 +15,31 @@ from dapr_shared.cli.flags import ParsedFlags, UsageError, help_text, parse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ON_LOOPBACK: dict[str, Any] = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
+"""What `dapr-shared run` has in place of daprd's defaults (design §5.19)."""
 WAIT_SECONDS = 60.0
 WAIT_INTERVAL = 0.1
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run daprd; the exit code is 0, 1 (it failed) or 2 (wrong words)."""
-    return run_flags("daprd", list(sys.argv[1:] if words is None else words), embedded=False)
+    command = "daprd"
+    try:
+        parsed = parse(list(sys.argv[1:] if words is None else words))
+    except UsageError as error:
+        print(f"{command}: {error}\nTry `{command} --help`.", file=sys.stderr)
+        return 2
+    done = switches(command, parsed)
+    return run_instance(command, parsed, embedded=False) if done is None else done
 
 
-def run_flags(command: str, words: Sequence[str], *, embedded: bool) -> int:
+def run_instance(command: str, parsed: ParsedFlags, *, embedded: bool) -> int:
     """Start an instance from flags.
 
     `embedded`: as `dapr-shared run` does it, on loopback and with a state store of its own when no resources are
     given (design §5.19).
     """
-    try:
-        parsed = parse(words)
-    except UsageError as error:
-        print(f"{command}: {error}\nTry `{command} --help`.", file=sys.stderr)
-        return 2
-    done = _switches(command, parsed)
-    if done is not None:
-        return done
-    defaults: dict[str, Any] = {}
-    if embedded:
-        defaults = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
+    defaults: dict[str, Any] = ON_LOOPBACK if embedded else {}
     # Before gRPC is loaded: its own lines on standard error are no log of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from dapr_shared.runtime.lifecycle import run  # noqa: PLC0415 - --version and --help need none of it
@@ -48,7 +47,8 @@ def run_flags(command: str, words: Sequence[str], *, embedded: bool) -> int:
     return run(parsed.settings(**defaults), command=command, embedded=embedded, without_effect=parsed.without_effect)
 
 
-def _switches(command: str, parsed: ParsedFlags) -> int | None:
+def switches(command: str, parsed: ParsedFlags) -> int | None:
+    """Do what a flag such as `--version` asks for in place of running; the exit code, `None`: there is no such flag."""
     if "help" in parsed.switches:
         print(help_text(command))
         return 0

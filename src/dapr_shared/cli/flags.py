@@ -13,7 +13,7 @@ from dapr_shared.core.durations import parse_go_duration, parse_quantity
 from dapr_shared.runtime.settings import FlagKind, FlagSpec, Settings, flags
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _TRUE = frozenset({"1", "t", "true", "T", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "false", "F", "FALSE", "False"})
@@ -33,6 +33,10 @@ class ParsedFlags:
         """Flags that do something instead of running: `help`, `version`, `build-info`, `wait`."""
         self.without_effect: list[str] = []
         """Given flags that have no effect in this version, with their dashes."""
+        self.run_file = ""
+        """What `-f` names; only where a command line may name a run file."""
+        self.command: tuple[str, ...] = ()
+        """The app's command and its arguments, only where a command line may have one."""
 
     def settings(self, **defaults: Any) -> Settings:
         """The settings; `defaults` are for what was not given."""
@@ -40,10 +44,32 @@ class ParsedFlags:
 
 
 _SWITCHES = ("help", "version", "build-info", "wait")
+RUN_FILE = "run-file"
+SHORT_FLAGS = {
+    "a": "app-id", "p": "app-port", "P": "app-protocol", "c": "config", "d": "resources-path", "f": RUN_FILE,
+    "G": "dapr-grpc-port", "H": "dapr-http-port", "I": "dapr-internal-grpc-port", "k": "kubernetes",
+    "M": "metrics-port", "u": "unix-domain-socket",
+}  # fmt: skip
+"""The short flags of `dapr run`."""
 
 
-def parse(words: Sequence[str]) -> ParsedFlags:
-    """Read a command line. Raises `UsageError`."""
+def _long(word: str, specs: Mapping[str, FlagSpec]) -> str:
+    """The long form of a short flag: `-p 80`, `-p=80`, `-p80`. Of other words behind one dash nothing is guessed."""
+    if word.startswith("--") or word[1:].partition("=")[0] in (*specs, *_SWITCHES, RUN_FILE):
+        return word
+    name = SHORT_FLAGS.get(word[1])
+    if name is None or (word[2:] and word[2] != "=" and not word[2:].isdecimal()):
+        return word
+    value = word[2:].removeprefix("=")
+    return f"--{name}={value}" if word[2:] else f"--{name}"
+
+
+def parse(words: Sequence[str], *, as_dapr_run: bool = False) -> ParsedFlags:
+    """Read a command line. Raises `UsageError`.
+
+    `as_dapr_run`: with what `dapr run` takes beside daprd's flags: its short flags, `-f` with a run file, and behind
+    the flags, or behind `--`, the command of the app.
+    """
     specs = {spec.name: spec for spec in flags()}
     parsed = ParsedFlags()
     rest = list(words)
@@ -52,28 +78,54 @@ def parse(words: Sequence[str]) -> ParsedFlags:
         if word == "-h":
             word = "--help"
         if not word.startswith("-") or word in ("-", "--"):
-            raise UsageError(f"unexpected argument {word!r}: only flags are taken here")
+            if not as_dapr_run or word == "-":
+                raise UsageError(f"unexpected argument {word!r}: only flags are taken here")
+            parsed.command = tuple(rest) if word == "--" else (word, *rest)
+            break
+        if as_dapr_run:
+            word = _long(word, specs)
         name, equals, value = word.lstrip("-").partition("=")
+        given = value if equals else None
         if name in _SWITCHES:
-            if not equals or _boolean(name, value):
+            if given is None or _boolean(name, given):
                 parsed.switches.add(name)
-            continue
-        spec = specs.get(name)
-        if spec is None:
-            near = difflib.get_close_matches(name, [*specs, *_SWITCHES], n=1)
-            raise UsageError(f"unknown flag: --{name}" + (f" (did you mean --{near[0]}?)" if near else ""))
-        if not equals:
-            if spec.flag.kind is FlagKind.BOOLEAN:
-                value = "true"
-            elif rest:
-                value = rest.pop(0)
-            else:
-                raise UsageError(f"flag needs an argument: --{name}")
-        _take(parsed, spec, value)
+        elif not (as_dapr_run and _take_own(parsed, name, given, rest)):
+            _take(parsed, name, given, rest, specs)
     return parsed
 
 
-def _take(parsed: ParsedFlags, spec: FlagSpec, text: str) -> None:
+def _take_own(parsed: ParsedFlags, name: str, given: str | None, rest: list[str]) -> bool:
+    """Take a flag of `dapr run` that is none of daprd's; false: it is not one of them."""
+    if name == "kubernetes":
+        raise UsageError(
+            "-k (a run file on Kubernetes) is not supported: run without -k, or deploy the apps with App resources"
+        )
+    if name != RUN_FILE:
+        return False
+    if parsed.run_file:
+        raise UsageError("-f is given twice: there is one run file, with all apps in it")
+    parsed.run_file = given if given is not None else rest.pop(0) if rest else ""
+    if not parsed.run_file:
+        raise UsageError("-f needs the path of a run file, or of the directory that holds dapr.yaml")
+    return True
+
+
+def _take(parsed: ParsedFlags, name: str, given: str | None, rest: list[str], specs: Mapping[str, FlagSpec]) -> None:
+    spec = specs.get(name)
+    if spec is None:
+        near = difflib.get_close_matches(name, [*specs, *_SWITCHES], n=1)
+        raise UsageError(f"unknown flag: --{name}" + (f" (did you mean --{near[0]}?)" if near else ""))
+    if given is None:
+        if spec.flag.kind is FlagKind.BOOLEAN:
+            given = "true"
+        elif rest:
+            given = rest.pop(0)
+        else:
+            raise UsageError(f"flag needs an argument: --{name}")
+    _set(parsed, spec, given)
+
+
+def _set(parsed: ParsedFlags, spec: FlagSpec, text: str) -> None:
     value = _convert(spec, text)
     if spec.flag.kind is FlagKind.LIST:
         value = (*parsed.values.get(spec.attribute, ()), *value)
@@ -94,7 +146,7 @@ def _convert(spec: FlagSpec, text: str) -> Any:  # noqa: PLR0911 - one for each 
             case FlagKind.BOOLEAN:
                 return _boolean(spec.name, text)
             case FlagKind.INTEGER:
-                return int(text, 10)
+                return _whole(text)
             case FlagKind.PORT:
                 return _port(text)
             case FlagKind.DURATION:
@@ -105,10 +157,17 @@ def _convert(spec: FlagSpec, text: str) -> Any:  # noqa: PLR0911 - one for each 
         raise UsageError(f"invalid argument {text!r} for --{spec.name}: {error}") from error
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text, 10)
+    except ValueError as error:
+        raise ValueError("expected a whole number") from error
+
+
 def _port(text: str) -> int:
     if text == "":
         return 0
-    port = int(text, 10)
+    port = _whole(text)
     if not 0 <= port <= _MAX_PORT:
         raise ValueError(f"a port is between 0 and {_MAX_PORT}")
     return port
@@ -124,7 +183,20 @@ def _boolean(name: str, text: str) -> bool:
 
 def help_text(command: str) -> str:
     """The flags with their meaning and default, Dapr's first."""
+    as_dapr_run = command.endswith(" run")
     lines = [f"Usage: {command} [flags]", ""]
+    extra: list[str] = []
+    if as_dapr_run:
+        lines[0] += " [-- COMMAND ARGUMENTS]"
+        lines[1:1] = [f"       {command} -f PATH [flags]"]
+        extra = [
+            "Of the command line `dapr run`:",
+            "  -f, --run-file text",
+            "        Run file (or the directory of a dapr.yaml): start its apps and one instance for them all.",
+            "  " + ", ".join(f"-{short} --{name}" for short, name in SHORT_FLAGS.items() if name != "kubernetes"),
+            "        Short flags.",
+            "",
+        ]
     for own, title in ((False, "Flags of daprd"), (True, "Flags of dapr-shared")):
         lines.append(f"{title}:")
         for spec in flags():
@@ -136,6 +208,7 @@ def help_text(command: str) -> str:
             lines.append(f"        {spec.flag.doc}{f' Default: {default}.' if default else ''}{note}")
         lines.append("")
     lines += [
+        *extra,
         "Other:",
         "  --help        this text",
         "  --version     the version",

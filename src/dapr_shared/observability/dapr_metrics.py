@@ -380,6 +380,9 @@ class DaprMetrics:
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]
         )
         self.listener_failures = counter(own + "listener_failures_total", "Addresses that could not be bound.")
+        self.app_processes = counter(
+            own + "app_processes_total", "Processes of apps that this run started, by what became of them.", ["change"]
+        )
         self.identity_refused = counter(
             own + "identity_refused_total", "Requests whose caller was not proved, by reason.", ["reason"]
         )

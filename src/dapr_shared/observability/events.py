@@ -92,6 +92,21 @@ class Events:
         self.metrics.ready.child().set(1)
         self._runtime.info("ready", seconds=round(seconds, 3))
 
+    def app_process_started(self, app_id: str, pid: int) -> None:
+        """The run has started the command of an app."""
+        self.metrics.app_processes.child("started").inc()
+        self._apps.info("app process started", app_id=app_id, pid=pid)
+
+    def app_process_failed(self, app_id: str, problem: str) -> None:
+        """The command of an app cannot be started; the other apps go on."""
+        self.metrics.app_processes.child("failed").inc()
+        self._apps.info("app process cannot start", app_id=app_id, problem=problem)
+
+    def app_process_ended(self, app_id: str, code: int) -> None:
+        """The command of an app has ended, with this exit code or by the signal of this negative number."""
+        self.metrics.app_processes.child("ended").inc()
+        self._apps.info("app process ended", app_id=app_id, code=code)
+
     def stopping(self, reason: str) -> None:
         """The instance takes no new work; `reason` says who wants it."""
         self.metrics.ready.child().set(0)

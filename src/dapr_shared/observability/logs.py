@@ -31,6 +31,7 @@ from dapr_shared.observability.log_safety import make_safe, safe_traceback
 from dapr_shared.observability.log_writer import LogWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BytesIO, FileIO
     from types import TracebackType
 
@@ -84,8 +85,15 @@ class Logs:
     """The log of one process. Raises `ValueError` for a wrong level and `OSError` when the file cannot be opened."""
 
     def __init__(
-        self, options: LogOptions, *, stream: FileIO | BytesIO | None = None, clock: Clock | None = None
+        self,
+        options: LogOptions,
+        *,
+        stream: FileIO | BytesIO | None = None,
+        copy: FileIO | BytesIO | None = None,
+        copy_all: bool = False,
+        clock: Clock | None = None,
     ) -> None:
+        """`copy` gets the warnings and errors too, wherever the log goes; `copy_all`: every line."""
         self.level = parse_level(options.level)
         # Without buffers: a thread that is stuck in a buffered write would hold the buffer's lock at exit.
         self._file = Path(options.file).open("ab", buffering=0) if options.file and stream is None else None  # noqa: SIM115
@@ -101,8 +109,9 @@ class Logs:
             render,
         ]
         self._writer = LogWriter(target, self._dropped_line)
+        self._copy = LogWriter(copy, self._dropped_line) if copy is not None else None
         self._root: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-            cast("Any", _Sink(self._writer)),
+            cast("Any", _Sink(self._writer, self._copy, copy_all=copy_all)),
             processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(self.level),
             context_class=dict,
@@ -139,6 +148,8 @@ class Logs:
             logging.captureWarnings(capture=False)
             self._captured = None
         self._writer.close()
+        if self._copy is not None:
+            self._copy.close()
         if self._file is not None:
             self._file.close()
 
@@ -160,9 +171,18 @@ class Logs:
 class _Sink:
     """What structlog calls with a finished line."""
 
-    def __init__(self, writer: LogWriter) -> None:
-        self.msg = self.debug = self.info = self.warning = self.warn = writer.write
-        self.error = self.exception = self.critical = self.fatal = writer.write
+    def __init__(self, writer: LogWriter, copy: LogWriter | None, *, copy_all: bool) -> None:
+        both = writer.write if copy is None else _to_both(writer, copy)
+        self.msg = self.debug = self.info = both if copy_all else writer.write
+        self.warning = self.warn = self.error = self.exception = self.critical = self.fatal = both
+
+
+def _to_both(writer: LogWriter, copy: LogWriter) -> Callable[[bytes], None]:
+    def write(line: bytes) -> None:
+        writer.write(line)
+        copy.write(line)
+
+    return write
 
 
 class _Stamp:

@@ -134,7 +134,13 @@ class Listeners(Frozen, frozen=True, kw_only=True):
     http_port: int | None = None
     grpc_port: int | None = None
     unix_socket: str = ""
-    """Path; empty: none."""
+    """Path of the HTTP API's; empty: none."""
+    grpc_unix_socket: str = ""
+    """Path of the gRPC API's; of a run file's `unixDomainSocket` alone."""
+    body_bytes: int | None = None
+    """Largest request body at these listeners, 0: no limit; `None`: as at the shared ones. Of a run file alone."""
+    header_bytes: int | None = None
+    """Largest HTTP request header, likewise."""
 
 
 class SecretScope(Frozen, frozen=True, kw_only=True):

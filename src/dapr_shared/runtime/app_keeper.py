@@ -71,9 +71,7 @@ class Keeper:
         self._deadline = 0.0
         """When what still runs is killed; counts while stopping."""
         coloured = bool(plan["coloured"])
-        self._relay = Relay(
-            sys.stdout.fileno(), coloured=coloured, on_console_gone=lambda: self._tell("console gone")
-        )
+        self._relay = Relay(sys.stdout.fileno(), coloured=coloured, on_console_gone=lambda: self._tell("console gone"))
         self._apps = [self._app(number, given, coloured=coloured) for number, given in enumerate(plan["apps"])]
         self._relay.start([Source(plan["log"], b""), *(app.source for app in self._apps)])
         self._die_with_us = _die_with_parent()
@@ -144,7 +142,10 @@ class Keeper:
         reading, writing = os.pipe()
         name = given["name"]
         source = Source(
-            reading, prefix(name, number, coloured=coloured), to_console=given["console"], file=self._open(given["file"])
+            reading,
+            prefix(name, number, coloured=coloured),
+            to_console=given["console"],
+            file=self._open(given["file"]),
         )
         return _App(number, name, given["command"], given["folder"], given["env"], source, writing)
 
@@ -252,6 +253,8 @@ def _why_not(app: _App, error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == app.folder:
         return f"its directory {app.folder} does not exist"
     if isinstance(error, FileNotFoundError):
+        if "/" in command and Path(app.folder, command).exists():
+            return f"{command} names in its first line an interpreter that is not there"
         where = f"in {app.folder}" if "/" in command else "in the directories of PATH"
         return f"the command {command} is not found {where}"
     if isinstance(error, PermissionError):
@@ -289,7 +292,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 def main() -> None:
     """Read the plan from the control socket, whose number is the only argument, and keep the apps."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    control.set_inheritable(False)  # noqa: FBT003 - positional only
+    control.set_inheritable(False)
     received = b""
     while b"\n" not in received:
         data = control.recv(65536)

@@ -51,7 +51,7 @@ class AppProcesses:
 
     def __init__(self, apps: Sequence[AppCommand], *, grace: float, greeting: Sequence[str] = ()) -> None:
         """`grace`: seconds that apps have to end. `greeting`: lines that are shown when the apps are started."""
-        self._apps = list(apps)
+        self._apps: list[AppCommand] = list(apps)
         self._grace = grace
         self._greeting = list(greeting)
         self._running: dict[int, int] = {}
@@ -165,7 +165,7 @@ class AppProcesses:
 
     def _hear(self, message: dict[str, Any]) -> None:
         assert self._events is not None  # noqa: S101 - set where listening begins
-        number = message.get("app", -1)
+        number: int = message.get("app", -1)
         name = self._apps[number].name if number >= 0 else ""
         match message["event"]:
             case "started":

@@ -6,6 +6,7 @@ wait as they would on the console itself, and the keeper's first thread still do
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import selectors
@@ -51,8 +52,8 @@ class Relay:
         self._own = prefix(OWN_NAME, None, coloured=coloured)
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)  # noqa: FBT003 - positional only
-        os.set_blocking(self._wake_write, False)  # noqa: FBT003 - positional only
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._waiting: deque[tuple[Source | None, str] | None] = deque()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
@@ -60,7 +61,7 @@ class Relay:
     def start(self, sources: list[Source]) -> None:
         """Begin with these sources."""
         for source in sources:
-            os.set_blocking(source.pipe, False)  # noqa: FBT003 - positional only
+            os.set_blocking(source.pipe, False)
             self._selector.register(source.pipe, selectors.EVENT_READ, source)
         self._thread.start()
 
@@ -76,20 +77,16 @@ class Relay:
         self._thread.join(timeout)
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is awake
             os.write(self._wake_write, b"x")
-        except BlockingIOError:
-            pass  # it is awake
 
     def _run(self) -> None:
         while True:
             for key, _ in self._selector.select():
                 if key.data is not None:
                     self._read(key.data)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
-            except BlockingIOError:
-                pass
             while self._waiting:
                 note = self._waiting.popleft()
                 if note is None:

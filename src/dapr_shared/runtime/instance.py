@@ -50,14 +50,15 @@ class Instance:
         *,
         embedded: bool,
         stop: Callable[[bool], None],
+        sources: Sources | None = None,
     ) -> None:
-        """Nothing is opened. Raises `SettingsError` where the flags do not make an instance."""
+        """`sources`: where resources come from, in place of the flags. Nothing is opened. Raises `SettingsError` where the flags do not make an instance."""
         self._settings = settings
         self._configuration = configuration
         self._events = events
         self._logs = logs
         self._embedded = embedded
-        self._sources = Sources(settings, embedded=embedded)
+        self._sources = sources or Sources(settings, embedded=embedded)
         self._sources.check()
         self.parts: Parts = assemble(
             settings,
@@ -144,7 +145,8 @@ class Instance:
                 "public",
                 "--dapr-public-port",
             )
-        await listeners.open_shared(settings.app_id)
+        if self._sources.shared_listeners:
+            await listeners.open_shared(settings.app_id)
 
     async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
         body = b"".join(self._events.metrics.registry.chunks())

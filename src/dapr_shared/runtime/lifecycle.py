@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dapr_shared
@@ -18,6 +19,7 @@ from dapr_shared.components.catalog import CatalogError
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.observability.logs import LogOptions, Logs
+from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.runtime.configuration import load_configuration, metrics_options
 from dapr_shared.runtime.instance import Instance
 from dapr_shared.runtime.reload import WRONG_RESOURCES
@@ -25,8 +27,10 @@ from dapr_shared.runtime.settings import Settings, SettingsError, check
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from io import FileIO
 
     from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.run_plan import Run
 
 START_ERRORS = (SettingsError, CatalogError, *WRONG_RESOURCES, OSError)
 """What a user can mend: said in words, without a traceback."""
@@ -34,19 +38,50 @@ FORCED_EXIT_DELAY = 0.1
 """Seconds until `dapr-force-shutdown` ends the process (reference http-api §11)."""
 
 
-def run(settings: Settings, *, command: str, embedded: bool, without_effect: Sequence[str]) -> int:
-    """Run an instance until a signal or a shutdown call ends it; the exit code."""
+def run_apps(run_: Run, *, command: str, without_effect: Sequence[str]) -> int:
+    """Run an instance and the apps of a run, until a signal ends them or they have all ended; the exit code."""
+    try:
+        settings = check(run_.settings)
+        if run_.log_file:
+            Path(run_.log_file).parent.mkdir(parents=True, exist_ok=True)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"{command}: {error}\n")
+        return 1
+    console = run_.processes.open()
+    try:
+        code = run(settings, command=command, embedded=True, without_effect=without_effect, apps=run_, console=console)
+    finally:
+        run_.processes.close()
+    return code or int(run_.processes.failed)
+
+
+def run(
+    settings: Settings,
+    *,
+    command: str,
+    embedded: bool,
+    without_effect: Sequence[str],
+    apps: Run | None = None,
+    console: FileIO | None = None,
+) -> int:
+    """Run an instance until a signal or a shutdown call ends it; the exit code.
+
+    `apps`: the run that it belongs to; `console`: where its lines go then.
+    """
     try:
         settings = check(settings)
-        logs = Logs(
-            LogOptions(
-                level=settings.log_level,
-                as_json=settings.log_as_json,
-                file=settings.log_file,
-                app_id=settings.app_id,
-                version=dapr_shared.__version__,
-            )
+        file = settings.log_file or (apps.log_file if apps else "")
+        options = LogOptions(
+            level=settings.log_level,
+            as_json=settings.log_as_json,
+            file=file,
+            app_id=settings.app_id,
+            version=dapr_shared.__version__,
         )
+        if console is not None and file:
+            logs = Logs(options, copy=console, copy_all=apps is not None and apps.log is LogDestination.BOTH)
+        else:
+            logs = Logs(options, stream=console)
     except (SettingsError, OSError, ValueError) as error:
         sys.stderr.write(f"{command}: {error}\n")
         return 1
@@ -60,7 +95,7 @@ def run(settings: Settings, *, command: str, embedded: bool, without_effect: Seq
             events = Events(metrics, logs.logger)
             for flag in without_effect:
                 events.setting_without_effect(flag)
-            return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded).live())
+            return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded, apps=apps).live())
         except START_ERRORS as error:
             logs.logger("dapr.runtime").fatal("cannot start", problem=str(error))
             return 1
@@ -94,13 +129,22 @@ class _Life:
     """One run from start to exit."""
 
     def __init__(
-        self, settings: Settings, configuration: Configuration | None, events: Events, logs: Logs, *, embedded: bool
+        self,
+        settings: Settings,
+        configuration: Configuration | None,
+        events: Events,
+        logs: Logs,
+        *,
+        embedded: bool,
+        apps: Run | None,
     ) -> None:
         self._settings = settings
         self._configuration = configuration
         self._events = events
         self._logs = logs
         self._embedded = embedded
+        self._sources = apps.sources if apps else None
+        self._processes = apps.processes if apps else None
         self._stop = asyncio.Event()
         self._by_signal = False
         self._exit_code = 0
@@ -115,13 +159,14 @@ class _Life:
             self._logs,
             embedded=self._embedded,
             stop=self._shutdown,
+            sources=self._sources,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, instance.request_reload)
         async with instance.running():
             try:
-                await self._wait_for_stop(instance)
+                await self._run_until_stop(instance)
             except Exception:
                 # Background work has failed: what is in flight still finishes before the process ends.
                 await instance.drain(float(self._settings.dapr_graceful_shutdown_seconds) or None)
@@ -133,21 +178,38 @@ class _Life:
                     self._exit_code = 1
         return self._exit_code
 
-    async def _wait_for_stop(self, instance: Instance) -> None:
+    async def _run_until_stop(self, instance: Instance) -> None:
+        """With the apps of the run, where there are any: they start when the instance is ready and end before it."""
+        if self._processes is None:
+            await self._wait_for_stop(instance)
+            return
+        self._processes.start(self._events)
+        try:
+            await self._wait_for_stop(instance, self._processes.over)
+        finally:
+            await self._processes.stop()
+
+    async def _wait_for_stop(self, instance: Instance, over: asyncio.Event | None = None) -> None:
         failed = asyncio.ensure_future(instance.failed())
         stopped = asyncio.ensure_future(self._stop.wait())
+        ended = asyncio.ensure_future((over or asyncio.Event()).wait())
         try:
-            await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({failed, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 failed.result()
+            if ended.done():
+                self._events.stopping("the apps of the run have ended")
             if self._by_signal and self._settings.dapr_block_shutdown_duration > 0:
                 await instance.block_shutdown(self._settings.dapr_block_shutdown_duration)
         finally:
             failed.cancel()
             stopped.cancel()
+            ended.cancel()
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():
+            if self._processes is not None:
+                self._processes.kill()
             self._logs.close()
             os._exit(0 if number == signal.SIGINT else 1)  # the second signal: at once (daprd-flags §6)
         self._by_signal = True

@@ -37,6 +37,8 @@ ALL = ""
 
 @dataclass(slots=True)
 class _Open:
+    limits: ServerLimits
+    options: ServerOptions
     http: list[HttpServer] = field(default_factory=list["HttpServer"])
     grpc: list[Server] = field(default_factory=list["Server"])
 
@@ -58,13 +60,8 @@ class FrontListeners:
         self._unknown = grpc.unknown()
         self._engine = engine
         self._events = events
-        # Go's server takes 4 KiB more than its limit says, and clients have come to rely on it.
-        header_bytes = settings.read_buffer_size + HEADER_SLACK
-        self._limits = ServerLimits(header_bytes=header_bytes, body_bytes=max(settings.max_body_size, 0))
-        self._options = ServerOptions(
-            max_message_bytes=max(settings.max_body_size, 0), max_metadata_bytes=settings.read_buffer_size * 1024
-        )
-        self._shared = _Open()
+        self._shared = _Open(*_bounds(settings.max_body_size, settings.read_buffer_size))
+        self._limits = self._shared.limits
         self._extra: list[HttpServer] = []
         self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
 
@@ -125,7 +122,10 @@ class FrontListeners:
 
     async def open_of_app(self, ref: AppRef, listeners: Listeners) -> None:
         """Open the listeners that belong to an app. Raises `PortTakenError`; then none of them is open."""
-        opened = _Open()
+        settings = self._settings
+        body = settings.max_body_size if listeners.body_bytes is None else listeners.body_bytes
+        header = settings.read_buffer_size if listeners.header_bytes is None else listeners.header_bytes
+        opened = _Open(*_bounds(body, header))
         try:
             if listeners.http_port:
                 identity = ListenerIdentity(f"app {ref} http", ref)
@@ -139,6 +139,10 @@ class FrontListeners:
                 identity = ListenerIdentity(f"app {ref} grpc", ref)
                 where = _joined(LOOPBACK, listeners.grpc_port)
                 await self._open_grpc(where, identity, opened, f"spec.listeners.grpcPort of app {ref}")
+            if listeners.grpc_unix_socket:
+                identity = ListenerIdentity(f"app {ref} grpc socket", ref)
+                where = f"unix:{listeners.grpc_unix_socket}"
+                await self._open_grpc(where, identity, opened, f"unixDomainSocket of app {ref}")
         except BaseException:
             await _drain(opened, 0)
             raise
@@ -161,7 +165,8 @@ class FrontListeners:
 
     async def drain(self, grace: float | None) -> None:
         """Stop accepting everywhere and wait for what is in flight, at most `grace` seconds (`None`: no limit)."""
-        everything = _Open(list(self._shared.http), list(self._shared.grpc))
+        shared = self._shared
+        everything = _Open(shared.limits, shared.options, list(shared.http), list(shared.grpc))
         for _, opened in self._of_apps.values():
             everything.http += opened.http
             everything.grpc += opened.grpc
@@ -174,7 +179,7 @@ class FrontListeners:
 
     async def _open_http(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
         try:
-            server = await serve(where, self._http, listener=identity, limits=self._limits, on_defect=self._defect)
+            server = await serve(where, self._http, listener=identity, limits=into.limits, on_defect=self._defect)
         except OSError as error:
             raise port_taken(where, flag, error) from error
         into.http.append(server)
@@ -183,7 +188,7 @@ class FrontListeners:
     async def _open_grpc(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
         try:
             server = await self._engine.serve(
-                where, self._methods, self._unknown, listener=identity, options=self._options
+                where, self._methods, self._unknown, listener=identity, options=into.options
             )
         except OSError as error:
             raise port_taken(where, flag, error) from error
@@ -192,6 +197,16 @@ class FrontListeners:
 
     def _defect(self, request: Request, error: BaseException) -> None:
         self._events.defect(f"{request.method} {request.target[:100]!r}", error)
+
+
+def _bounds(body_bytes: int, header_bytes: int) -> tuple[ServerLimits, ServerOptions]:
+    """The bounds of a listener over HTTP and over gRPC; a body of 0 bytes means no limit."""
+    body = max(body_bytes, 0)
+    # Go's server takes 4 KiB more than its limit says, and clients have come to rely on it.
+    return (
+        ServerLimits(header_bytes=header_bytes + HEADER_SLACK, body_bytes=body),
+        ServerOptions(max_message_bytes=body, max_metadata_bytes=header_bytes * 1024),
+    )
 
 
 async def _drain(opened: _Open, grace: float | None) -> None:

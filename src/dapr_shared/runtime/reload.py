@@ -223,7 +223,8 @@ def _wrong_rules(subscriptions: Sequence[Subscription]) -> list[str]:
 
 
 def _addresses(listeners: Listeners) -> set[int | str]:
-    return {address for address in (listeners.http_port, listeners.grpc_port, listeners.unix_socket) if address}
+    every = (listeners.http_port, listeners.grpc_port, listeners.unix_socket, listeners.grpc_unix_socket)
+    return {address for address in every if address}
 
 
 def _count(plan: Plan) -> tuple[int, int, int]:

@@ -28,6 +28,9 @@ _FLAGS = Origin("(flags)", 1, 0)
 class Sources:
     """Reads all resources of one instance, at start and on reload."""
 
+    shared_listeners: bool = True
+    """Whether the instance listens where all apps may come, beside the listeners of each app."""
+
     def __init__(self, settings: Settings, *, embedded: bool) -> None:
         """`embedded`: add the built-in state store where no resources path is given and no state store is there."""
         self._settings = settings
@@ -50,7 +53,7 @@ class Sources:
                 self.paths,
                 namespace=self._namespace or None,
                 as_namespace=self._namespace or DEFAULT_NAMESPACE,
-                kinds=_KINDS_OF_ONE_APP,
+                kinds=KINDS_OF_ONE_APP,
                 allow_empty=True,
             )
             resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
@@ -115,7 +118,7 @@ class Sources:
         return RegisteredApp(AppRef(app.app_id, app.namespace), app, configuration, given_namespace=self._namespace)
 
 
-_KINDS_OF_ONE_APP = frozenset(
+KINDS_OF_ONE_APP = frozenset(
     {"Component", "HTTPEndpoint", "Subscription", "Resiliency", "MCPServer", "WorkflowAccessPolicy"}
 )
 """In single-app mode the Configuration is the one of `--config` (reference daprd-flags §2), and the app is the flags'."""

@@ -45,42 +45,45 @@ class ExternalTargets:
         self._connections = connections
         self._multi_app = multi_app
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
-        self._endpoints: Mapping[tuple[str, str], _Endpoint] = {}
+        self._endpoints: Mapping[tuple[str, str], Sequence[_Endpoint]] = {}
         self._urls: dict[str, HttpTarget] = {}
 
     def resolve(self, caller: Caller, target: str) -> HttpTarget | None:
         """The target, `None` when there is none of that name. Raises `INVOKE_DENIED` for a URL that is not allowed."""
         if "://" in target:
             return self._url(target)
-        endpoint = self._endpoints.get((caller.namespace, target))
-        if endpoint is None or not _in_scope(endpoint.resource, caller.app_id):
-            return None
-        return endpoint.target
+        same_name = self._endpoints.get((caller.namespace, target), ())
+        return next((one.target for one in same_name if _in_scope(one.resource, caller.app_id)), None)
 
     def names(self, ref: AppRef) -> list[str]:
         """The HTTPEndpoints that an app sees."""
         return [
             endpoint.resource.name
-            for (namespace, _), endpoint in self._endpoints.items()
+            for (namespace, _), same_name in self._endpoints.items()
+            for endpoint in same_name
             if namespace == ref.namespace and _in_scope(endpoint.resource, ref.app_id)
         ]
 
     async def build(
         self, resources: Sequence[HTTPEndpoint], reader: Callable[[str], ReadSecret]
-    ) -> Mapping[tuple[str, str], _Endpoint]:
-        """Make the targets of these resources. Raises `AppsError` naming file and field."""
-        made: dict[tuple[str, str], _Endpoint] = {}
+    ) -> Mapping[tuple[str, str], Sequence[_Endpoint]]:
+        """Make the targets of these resources; several of one name are for different apps.
+
+        Raises `AppsError` naming file and field.
+        """
+        made: dict[tuple[str, str], list[_Endpoint]] = {}
         problems: list[str] = []
         for resource in resources:
             try:
-                made[resource.namespace, resource.name] = _Endpoint(resource, await self._target(resource, reader))
+                endpoint = _Endpoint(resource, await self._target(resource, reader))
+                made.setdefault((resource.namespace, resource.name), []).append(endpoint)
             except (ChannelConfigurationError, UnresolvedError, ValueError) as error:
                 problems.append(f"{resource.origin}: HTTPEndpoint {resource.name}: {error}")
         if problems:
             raise AppsError(problems)
         return made
 
-    def adopt(self, made: Mapping[tuple[str, str], _Endpoint]) -> None:
+    def adopt(self, made: Mapping[tuple[str, str], Sequence[_Endpoint]]) -> None:
         """Use what `build` made from now on."""
         self._endpoints = made
 

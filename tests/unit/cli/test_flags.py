@@ -55,6 +55,63 @@ def test_wrong_words_are_named(words, message):
 
 
 @pytest.mark.parametrize(
+    ("words", "attribute", "value"),
+    [
+        (["-a", "x"], "app_id", "x"),
+        (["-a=x"], "app_id", "x"),
+        (["-p8000"], "app_port", 8000),
+        (["-P", "grpc"], "app_protocol", "grpc"),
+        (["-H", "1", "-G", "2", "-M", "3", "-I", "4"], "dapr_grpc_port", 2),
+        (["-d", "a", "-d", "b"], "resources_path", ("a", "b")),
+        (["-c", "c.yaml"], "config", ("c.yaml",)),
+        (["-u", "/run"], "unix_domain_socket", "/run"),
+        (["-app-id", "x"], "app_id", "x"),
+        (["-apps", "x"], "apps", ("x",)),
+    ],
+)
+def test_short_flags_of_dapr_run(words, attribute, value):
+    """Where `dapr run` is stood in for, its short flags mean what they mean there; long ones keep their one dash."""
+    assert getattr(parse(words, as_dapr_run=True).settings(), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["-a", "x", "--", "python3", "-u", "app.py"], ("python3", "-u", "app.py")),
+        (["-a", "x", "python3", "--app-port", "7"], ("python3", "--app-port", "7")),
+        (["-a", "x", "--", "--odd"], ("--odd",)),
+        (["-a", "x", "--"], ()),
+    ],
+)
+def test_the_command_of_an_app(words, command):
+    """What stands behind `--`, or begins with the first word that is no flag, is the app's, flags and all."""
+    parsed = parse(words, as_dapr_run=True)
+    assert (parsed.command, parsed.values) == (command, {"app_id": "x"})
+
+
+@pytest.mark.parametrize("words", [["-f", "d"], ["-f=d"], ["--run-file", "d"], ["--run-file=d"]])
+def test_the_run_file(words):
+    """A run file is named by -f or --run-file."""
+    assert parse(words, as_dapr_run=True).run_file == "d"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-f"], "-f needs the path of a run file"),
+        (["-f", "a", "-f", "b"], "-f is given twice"),
+        (["-k"], "-k .* is not supported"),
+        (["-x"], "unknown flag: --x"),
+        (["-app-prot", "7"], "unknown flag: --app-prot .*did you mean --app-port"),
+    ],
+)
+def test_wrong_words_of_a_run(words, message):
+    """What `dapr run` would not take either, or what is not there, is said."""
+    with pytest.raises(UsageError, match=message):
+        parse(words, as_dapr_run=True)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"mode": "kubernetes"}, "--mode=kubernetes is not available"),

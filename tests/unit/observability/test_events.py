@@ -103,6 +103,24 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'app_changes_total{change="deliveries_stopped"} 1',
     ),
     (
+        "app_process_started",
+        lambda e: e.app_process_started("shop", 17),
+        "[info   ] dapr.runtime.apps: app process started app_id=shop pid=17",
+        'app_processes_total{change="started"} 1',
+    ),
+    (
+        "app_process_failed",
+        lambda e: e.app_process_failed("shop", "not found"),
+        '[info   ] dapr.runtime.apps: app process cannot start app_id=shop problem="not found"',
+        'app_processes_total{change="failed"} 1',
+    ),
+    (
+        "app_process_ended",
+        lambda e: e.app_process_ended("shop", -9),
+        "[info   ] dapr.runtime.apps: app process ended app_id=shop code=-9",
+        'app_processes_total{change="ended"} 1',
+    ),
+    (
         "listener_failed",
         lambda e: e.listener_failed("[::1]:3500: not there"),
         '[warning] dapr.runtime: listener not opened problem="[::1]:3500: not there"',

@@ -142,3 +142,16 @@ async def test_wrong_endpoints_are_told_together():
     assert "HTTPEndpoint a" in str(caught.value)
     assert "HTTPEndpoint b" in str(caught.value)
     assert made.names(AppRef("orders")) == ["old"]
+
+
+async def test_endpoints_of_one_name_for_different_apps():
+    """Two HTTPEndpoints of one name are legal where no app sees both, and each app calls its own."""
+    made = targets()
+    one, two = endpoint("bank", "http://127.0.0.1:1", scopes=["orders"]), endpoint("bank", scopes=["stock"])
+    await adopt(made, one, two)
+    of_orders, of_stock = made.resolve(caller("orders"), "bank"), made.resolve(caller("stock"), "bank")
+    assert of_orders is not None
+    assert of_stock is not None
+    assert of_orders is not of_stock
+    assert made.resolve(caller("mail"), "bank") is None
+    assert made.names(AppRef("orders", "default")) == ["bank"]
