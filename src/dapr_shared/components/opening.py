@@ -92,6 +92,7 @@ async def open_component(catalog: Catalog, definition: Definition, app: AppRef |
     """Open the component, for one app or for all. Raises `ComponentStartError`; then, as when cancelled, nothing is open."""
     resource = definition.resource
     stack = AsyncExitStack()
+    opened: Opened[Component[Any]] | None = None
     try:
         opened = make_component(catalog, definition, app, clock)
         async with asyncio.timeout(resource.init_timeout):
@@ -100,7 +101,7 @@ async def open_component(catalog: Catalog, definition: Definition, app: AppRef |
         with suppress(Exception):  # the error of the start is the one to tell
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await stack.aclose()
-        problem = _problem(error, resource.init_timeout)
+        problem = _problem(error, resource.init_timeout, opened.component.waits_for if opened else "")
         if problem is None:
             raise
         raise ComponentStartError(resource, problem if app is None else f"for the app {app}: {problem}") from error
@@ -124,7 +125,7 @@ def _render(name: str, value: str, app: AppRef | None) -> str:
         raise SettingError(name, str(error)) from error
 
 
-def _problem(error: BaseException, init_timeout: float) -> str | None:
+def _problem(error: BaseException, init_timeout: float, waits_for: str) -> str | None:
     """What to tell the user; `None` for what is no failure of the component (cancellation, the end of the program)."""
     match error:
         case SettingError():
@@ -134,7 +135,7 @@ def _problem(error: BaseException, init_timeout: float) -> str | None:
         case CatalogError():
             text = f"spec.type: {error}"
         case TimeoutError():
-            text = f"not started within spec.initTimeout ({init_timeout:g} s)"
+            text = f"not started within spec.initTimeout ({init_timeout:g} s){f': {waits_for}' if waits_for else ''}"
         case BackendError():
             text = str(error)
         case Exception():

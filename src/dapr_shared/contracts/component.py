@@ -62,6 +62,9 @@ class Component(ABC, Generic[S]):
     """What it can do beyond its contract's minimum. The only declaration: documentation, the metadata API and the
     conformance suite read it."""
 
+    waits_for: str = ""
+    """While `start` runs: what it waits for. Told when the time for starting (`spec.initTimeout`) is over."""
+
     def __init__(self, settings: S, context: ComponentContext) -> None:
         self.settings = settings
         self.context = context

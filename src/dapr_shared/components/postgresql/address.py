@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.settings import SettingError
 from dapr_shared.core.durations import parse_duration
 
@@ -56,7 +57,10 @@ class Tls:
     password: str = field(default="", repr=False)
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments for asyncpg. Reads the files. Raises `OSError` and `ssl.SSLError`."""
+        """The arguments for asyncpg. Reads the files: what was rotated counts for the next connection.
+
+        Raises `BackendError`.
+        """
         if self.mode in {"disable", "allow", "prefer"}:
             files = {"sslcert": self.certificate, "sslkey": self.key, "sslpassword": self.password}
             given = {name: value for name, value in files.items() if value}
@@ -66,14 +70,21 @@ class Tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = self.mode == "verify-full"
-        if self.mode == "require" and not self.root_certificate:
-            context.verify_mode = ssl.CERT_NONE
-        elif self.root_certificate in {"", "system"}:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
-            context.load_verify_locations(cafile=self.root_certificate)
-        if self.certificate:
-            context.load_cert_chain(self.certificate, self.key or None, password=lambda: self.password)
+        name, path = "sslrootcert", self.root_certificate
+        try:
+            if self.mode == "require" and not self.root_certificate:
+                context.verify_mode = ssl.CERT_NONE
+            elif self.root_certificate in {"", "system"}:
+                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+            else:
+                context.load_verify_locations(cafile=self.root_certificate)
+            name, path = "sslcert and sslkey", f"{self.certificate} {self.key}"
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key or None, password=lambda: self.password)
+        except OSError as error:  # of which `ssl.SSLError` is one
+            raise BackendError(
+                f"{name} cannot be read from {path}: {error.strerror or type(error).__name__}"
+            ) from error
         return {"ssl": context}
 
 

@@ -30,11 +30,14 @@ CLOSE_TIMEOUT = 3.0
 """Seconds that calls under way have when the component is closed."""
 RECOVER_TIMEOUT = 5.0
 """Seconds that a connection has to get over a call that was given up; then it is replaced."""
+RETRY_START = 0.25
+"""Seconds between attempts to reach the server when a component starts."""
 STATEMENTS = 100
 """Prepared statements that a connection keeps."""
 TRANSACTION_ATTEMPTS = 3
 """How often a transaction is tried that PostgreSQL undid because of another one."""
 _UNDONE = ("40001", "40P01")
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError, BrokenPipeError)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 T = TypeVar("T")
@@ -62,11 +65,22 @@ class Client:
         self._closed = True
         self._nobody_busy = asyncio.Event()
 
-    async def start(self, stack: AsyncExitStack) -> None:
-        """Make the first connection. Raises `BackendError`."""
+    async def start(self, stack: AsyncExitStack, waits_for: Callable[[str], None]) -> None:
+        """Make the first connection; while the server cannot be reached, try again until the caller gives up.
+
+        `waits_for` is told why it takes longer. Raises `BackendError` for what does not pass by itself.
+        """
         self._closed = False
         stack.push_async_callback(self.close)
-        await self.value("SELECT 1")
+        while True:
+            waits_for(f"PostgreSQL at {self.address} gives no answer")
+            try:
+                await self.value("SELECT 1")
+            except BackendUnavailableError as error:
+                waits_for(str(error))
+                await asyncio.sleep(RETRY_START)
+            else:
+                return
 
     async def row(self, sql: str, *values: object) -> asyncpg.Record | None:
         """The first row, or `None`."""
@@ -109,6 +123,15 @@ class Client:
                     raise
         return await self.use(whole)
 
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """As `use`, for what changes nothing: runs again when the connection turns out to be lost."""
+        try:
+            return await self.use(work)
+        except BackendUnavailableError as error:
+            if not isinstance(error.__cause__, _LOST):
+                raise
+        return await self.use(work)
+
     async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` with a connection, within the time of a call. Its own `BackendError` passes through."""
         connection: Connection | None = None
@@ -126,6 +149,8 @@ class Client:
             if connection is not None:
                 usable = isinstance(error, BackendError | asyncpg.PostgresError) and not self._clean
                 self._release(connection, usable=usable)
+                if connection.is_closed():
+                    self._end_idle_now()  # the others are likely lost as well, and not known to be yet
             if self._closed and not isinstance(error, BackendError):
                 raise BackendError("the component is closed") from error
             problem = translate(error, self.address, self._timeout)
@@ -183,7 +208,6 @@ class Client:
     async def _acquire(self) -> Connection:
         if self._closed:
             raise BackendError("the component is not open")
-        connection: Connection | None = None
         while self._idle:
             _, connection = self._idle.pop()  # the last one used: the others may grow idle enough to be closed
             if not connection.is_closed():
@@ -194,6 +218,7 @@ class Client:
             connection = await self._wait()
         else:
             self._count += 1
+            connection = None
         if connection is None:
             try:
                 connection = await self.connect()
@@ -275,6 +300,11 @@ class Client:
         task = asyncio.create_task(recover(), name="postgresql: take a connection back")
         self._recovering.add(task)
         task.add_done_callback(self._recovering.discard)
+
+    def _end_idle_now(self) -> None:
+        while self._idle:
+            self._count -= 1
+            self._idle.pop()[1].terminate()
 
     def _end_idle(self) -> None:
         loop = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ _REMEDIES = {
     "22P05": "cannot keep \\u0000 in JSON with version v1 of the component (a limit of jsonb): use version v2",
     "22P02": "refused the value: it is not of the form that is needed",
     "22003": "refused the value: a number in it is out of range",
-    "42P01": "lost its table while it was in use ({message}): restart the instance, or reload, to make it again",
+    "42P01": "has no such table any more ({message})",
 }
 """SQLSTATE → what it means here; the message of the server where it can hold no value of an app."""
 _UNAVAILABLE = {
@@ -54,7 +54,18 @@ def translate(error: BaseException, address: Address, timeout: float) -> BaseExc
         return _of_server(error, f"PostgreSQL at {address}", address)
     if isinstance(error, asyncpg.DataError | UnicodeError):
         return BackendError(f"PostgreSQL at {address} cannot take this text or value")
-    problem = _of_connection(error, f"PostgreSQL at {address}", address, timeout)
+    subject = f"PostgreSQL at {address}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BackendError(
+            f"{subject} shows a certificate that is not accepted ({error.verify_message}): correct the host name, "
+            "sslRootCert or sslmode"
+        )
+    if isinstance(error, ssl.SSLError):
+        return BackendError(
+            f"{subject} cannot be reached over TLS ({error.reason or 'handshake failed'}): compare sslmode, sslcert and "
+            "sslkey with what the server asks for"
+        )
+    problem = _of_connection(error, subject, address, timeout)
     return error if problem is None else BackendUnavailableError(problem)
 
 
@@ -62,16 +73,6 @@ def _of_connection(error: BaseException, subject: str, address: Address, timeout
     match error:
         case TimeoutError():
             text = f"{subject} gave no answer within {timeout:g} s; a write may still happen"
-        case ssl.SSLCertVerificationError():
-            text = (
-                f"{subject} shows a certificate that is not accepted ({error.verify_message}): correct the host name, "
-                "sslRootCert or sslmode"
-            )
-        case ssl.SSLError():
-            text = (
-                f"{subject} cannot be reached over TLS ({error.reason or 'handshake failed'}): compare sslmode, sslcert "
-                "and sslkey with what the server asks for"
-            )
         case asyncpg.exceptions.TargetServerAttributeNotMatched():
             text = f"{subject}: no host is {address.session} (target_session_attrs)"
         case asyncpg.InterfaceError():

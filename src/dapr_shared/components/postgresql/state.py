@@ -49,7 +49,7 @@ from dapr_shared.contracts.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AsyncExitStack
     from datetime import datetime
 
@@ -58,10 +58,12 @@ if TYPE_CHECKING:
     from dapr_shared.components.postgresql.client import Connection
 
 MAX_XID = 2**32 - 1
+UNDEFINED_TABLE = "42P01"
 _NO_METADATA: Mapping[str, str] = {}
 _UUID = re.compile(r"(?:urn:uuid:)?[{]?[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}[}]?")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 S = TypeVar("S", bound=PostgresStateSettings)
+T = TypeVar("T")
 
 
 class PostgresStateStore(StateStore[S]):
@@ -78,6 +80,7 @@ class PostgresStateStore(StateStore[S]):
     )
     _client: Client | None = None
     _sql: Statements
+    _remaking: asyncio.Lock
 
     @abstractmethod
     def _layout(self) -> Layout:
@@ -110,9 +113,10 @@ class PostgresStateStore(StateStore[S]):
 
     async def start(self, stack: AsyncExitStack) -> None:
         client = Client(self.settings)
-        await client.start(stack)
+        await client.start(stack, self._wait_for)
         await migrate(client, self._layout())
         self._sql = self._statements()
+        self._remaking = asyncio.Lock()
         self._client = client
         if self.settings.cleanup_interval > 0:
             cleaner = asyncio.create_task(self._clean_forever(), name=f"{self.context.name}: remove expired state")
@@ -122,7 +126,7 @@ class PostgresStateStore(StateStore[S]):
         await self._open().value("SELECT 1")
 
     async def get(self, request: GetRequest) -> StateValue | None:
-        row = await self._open().row(self._sql.get, request.key)
+        row = await self._run(lambda connection: connection.fetchrow(self._sql.get, request.key), self._open().read)
         return None if row is None else self._value(row)
 
     async def bulk_get(
@@ -131,7 +135,8 @@ class PostgresStateStore(StateStore[S]):
         del parallelism  # one statement reads all
         if not requests:
             return []
-        rows = await self._open().rows(self._sql.bulk_get, list({request.key for request in requests}))
+        keys = list({request.key for request in requests})
+        rows = await self._run(lambda connection: connection.fetch(self._sql.bulk_get, keys), self._open().read)
         found: dict[str, StateValue | BackendError] = {}
         for row in rows:
             try:
@@ -141,25 +146,28 @@ class PostgresStateStore(StateStore[S]):
         return [found.get(request.key) for request in requests]
 
     async def set(self, request: SetRequest) -> None:
-        await self._open().use(lambda connection: self._set(connection, request))
+        await self._run(lambda connection: self._set(connection, request), self._open().use)
 
     async def delete(self, request: DeleteRequest) -> None:
-        await self._open().use(lambda connection: self._delete(connection, request))
+        await self._run(lambda connection: self._delete(connection, request), self._open().use)
 
     async def transact(self, operations: Sequence[Operation], metadata: Mapping[str, str]) -> None:
         del metadata
 
+        # All take their locks in one order, so that two transactions do not wait for each other. Only the order of
+        # operations on one key can be seen, and stays.
+        in_order = sorted(operations, key=lambda operation: operation.key)
+
         async def all_of_them(connection: Connection) -> None:
-            for operation in operations:
+            for operation in in_order:
                 if isinstance(operation, SetRequest):
                     await self._set(connection, operation)
                 else:
                     await self._delete(connection, operation)
 
-        if len(operations) == 1:
-            await self._open().use(all_of_them)
-        elif operations:
-            await self._open().transaction(all_of_them)
+        client = self._open()
+        if operations:
+            await self._run(all_of_them, client.use if len(operations) == 1 else client.transaction)
 
     async def delete_with_prefix(self, prefix: str) -> int:
         return await self._open().execute(self._sql.delete_prefix, prefix)
@@ -205,6 +213,24 @@ class PostgresStateStore(StateStore[S]):
             await connection.execute(self._sql.delete, request.key)
         elif not changed(await connection.execute(self._sql.delete_etag, request.key, self._etag(request.etag))):
             raise EtagMismatchError("there is no value with this etag")
+
+    async def _run(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        run: Callable[[Callable[[Connection], Awaitable[T]]], Awaitable[T]],
+    ) -> T:
+        """Run statements. A table that is gone (the server came back empty) is made again, once a call."""
+        try:
+            return await run(work)
+        except BackendError as error:
+            if getattr(error.__cause__, "sqlstate", None) != UNDEFINED_TABLE:
+                raise
+        async with self._remaking:
+            await migrate(self._open(), self._layout())
+        return await run(work)
+
+    def _wait_for(self, what: str) -> None:
+        self.waits_for = what
 
     def _open(self) -> Client:
         if self._client is None:
