@@ -193,11 +193,25 @@ class PostgresServer:
 
     @staticmethod
     def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """Send a signal to the first process, then to those that it began; they are no process group."""
+        """Send a signal to the first process and to those that it began; they are no process group."""
+        children = _children(process.pid)
         process.send_signal(number)
-        for pid in _children(process.pid):
+        children += [pid for pid in _children(process.pid) if pid not in children]
+        for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+        if number is signal.SIGKILL:
+            # While one lives, the data may not be used by another server. Some are not ours to wait for.
+            until = time.monotonic() + _START_SECONDS
+            while any(_lives(pid) for pid in children) and time.monotonic() < until:
+                time.sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(parent: int) -> list[int]:
