@@ -20,7 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmarks.deployments import Deployment, save_value, start_apps, start_ours, start_peer
+from benchmarks.deliveries import Delivery, deliveries
+from benchmarks.deliveries import run as run_delivery
+from benchmarks.deployments import PEER, Deployment, save_value, start_apps, start_ours, start_peer
 from benchmarks.footprint import Footprint
 from benchmarks.footprint import measure as measure_footprint
 from benchmarks.load import GRPC_CONNECTIONS, GRPC_IN_FLIGHT, HTTP_CONNECTIONS, MissingToolError, check_tools
@@ -42,14 +44,15 @@ IDLE_SECONDS = 2.0
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run; the exit code."""
-    known = [*scenarios(), FOOTPRINT]
+    known = [*scenarios(), *deliveries(), FOOTPRINT]
     arguments = _parser(known).parse_args(words)
     wrong = [name for name in arguments.scenario if name not in known]
     if wrong:
         print(f"benchmarks: unknown scenario {wrong[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     names = arguments.scenario or known
-    chosen = [scenarios()[name] for name in names if name != FOOTPRINT]
+    chosen = [scenarios()[name] for name in names if name in scenarios()]
+    delivered = [deliveries()[name] for name in names if name in deliveries()]
     try:
         check_tools(sorted({"h2load" if scenario.grpc else "wrk" for scenario in chosen}))
     except MissingToolError as error:
@@ -62,14 +65,20 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)  # so that what was started is ended too
     with tempfile.TemporaryDirectory(prefix="dapr-shared-benchmarks-") as folder:
         try:
-            return _run(chosen, Path(folder), peer, arguments, footprint=FOOTPRINT in names)
+            return _run(chosen, delivered, Path(folder), peer, arguments, footprint=FOOTPRINT in names)
         except BenchmarkError as error:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 1
 
 
 def _run(
-    chosen: Sequence[Scenario], folder: Path, peer: str | None, arguments: argparse.Namespace, *, footprint: bool
+    chosen: Sequence[Scenario],
+    delivered: Sequence[Delivery],
+    folder: Path,
+    peer: str | None,
+    arguments: argparse.Namespace,
+    *,
+    footprint: bool,
 ) -> int:
     results: list[Result] = []
     footprints: list[Footprint] = []
@@ -81,13 +90,21 @@ def _run(
             deployments = _start(stack, folder, peer, grpc=any(scenario.grpc for scenario in chosen))
             for scenario in chosen:
                 _progress(scenario.name)
-                taking_part = deployments if scenario.grpc else [one for one in deployments if "native" not in one.name]
+                taking_part = [
+                    one
+                    for one in deployments
+                    if (scenario.grpc or "native" not in one.name) and (scenario.compared or one.name != PEER)
+                ]
                 results += run_scenario(
                     scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds
                 )
+    for delivery in delivered:
+        _progress(delivery.name)
+        results += run_delivery(delivery, folder, peer, rounds=arguments.rounds, seconds=arguments.seconds)
     _progress("")
+    goals = {row.name: row.goal for row in (*chosen, *delivered)}
     if results:
-        print(load_table(results, scenarios()))
+        print(load_table(results, goals))
     if footprints:
         print(f"\n{footprint_table(footprints)}")
     if arguments.json:
@@ -101,17 +118,17 @@ def _run(
             "grpc_in_flight": GRPC_IN_FLIGHT,
             "compared": peer is not None,
         }
-        Path(arguments.json).write_text(as_json(settings, results, footprints, scenarios()), encoding="utf-8")
+        Path(arguments.json).write_text(as_json(settings, results, footprints, goals), encoding="utf-8")
     return 0
 
 
 def _start(stack: ExitStack, folder: Path, peer: str | None, *, grpc: bool) -> list[Deployment]:
     apps = start_apps(stack, folder)
-    deployments = [start_ours(stack, folder, apps)]
+    deployments = [start_ours(stack, folder, apps, brokers=True)]
     if grpc and importlib.util.find_spec("pygrpc_native") is not None:
-        deployments.append(start_ours(stack, folder, apps, "native"))
+        deployments.append(start_ours(stack, folder, apps, "native", brokers=True))
     if peer is not None:
-        deployments.append(start_peer(stack, folder, apps, peer))
+        deployments.append(start_peer(stack, folder, apps, peer, brokers=True))
     for deployment in deployments:
         save_value(deployment)
     return deployments

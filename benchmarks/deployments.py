@@ -83,12 +83,23 @@ def start_apps(stack: ExitStack, folder: Path, count: int = 0) -> list[App]:
     return [App(CALLER, 0), App(HTTP_APP, http_ports[0]), App(GRPC_APP, grpc_port, "grpc"), *more]
 
 
-def start_ours(stack: ExitStack, folder: Path, apps: Sequence[App], engine: str = "aio") -> Deployment:
-    """Start one dapr-shared for the apps and wait until it is ready."""
+def start_ours(
+    stack: ExitStack,
+    folder: Path,
+    apps: Sequence[App],
+    engine: str = "aio",
+    *,
+    brokers: bool = False,
+    resources: str = "",
+) -> Deployment:
+    """Start one dapr-shared for the apps and wait until it is ready.
+
+    `brokers`: with the components that are published to; `resources`: a YAML document more.
+    """
     name = f"dapr-shared {engine}"
     folder = _folder(folder, name)
     (folder / "apps.yaml").write_text("---\n".join(map(_app_resource, apps)), encoding="utf-8")
-    _write_components(folder)
+    _write_components(folder, brokers=(_MEMORY_BROKER, _SQLITE_BROKER) if brokers else (), more=resources)
     http_port, grpc_port, metrics_port = free_ports(3)
     command = [sys.executable, "-m", "dapr_shared", "run", "--apps", str(folder / "apps.yaml")]
     command += ["--resources-path", str(folder / "resources"), "--grpc-engine", engine]
@@ -103,13 +114,15 @@ def start_ours(stack: ExitStack, folder: Path, apps: Sequence[App], engine: str 
     return Deployment(name, http_port, grpc_port, headers, processes, seconds)
 
 
-def start_peer(stack: ExitStack, folder: Path, apps: Sequence[App], binary: str) -> Deployment:
-    """Start a daprd for each app, all at once, and wait until all are ready.
+def start_peer(
+    stack: ExitStack, folder: Path, apps: Sequence[App], binary: str, *, brokers: bool = False, resources: str = ""
+) -> Deployment:
+    """Start a daprd for each app, all at once, and wait until all are ready; see `start_ours`.
 
     They find each other through name resolution in an SQLite file, which every flavour with all components has.
     """
     folder = _folder(folder, "daprd")
-    _write_components(folder)
+    _write_components(folder, brokers=(_MEMORY_BROKER,) if brokers else (), more=resources)
     (folder / "config.yaml").write_text(_PEER_CONFIGURATION.format(folder=folder), encoding="utf-8")
     ports = free_ports(4 * len(apps))
     began = time.perf_counter()
@@ -155,8 +168,10 @@ def _folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def _write_components(folder: Path) -> None:
-    (folder / "resources" / "stores.yaml").write_text(_COMPONENTS.format(folder=folder), encoding="utf-8")
+def _write_components(folder: Path, *, brokers: Sequence[str] = (), more: str = "") -> None:
+    documents = [one.format(folder=folder) for one in (_STORES, *brokers)]
+    text = "---\n".join([*documents, *([more] if more else [])])
+    (folder / "resources" / "all.yaml").write_text(text, encoding="utf-8")
 
 
 def _app_resource(app: App) -> str:
@@ -171,7 +186,7 @@ def _app_resource(app: App) -> str:
     )
 
 
-_COMPONENTS = """\
+_STORES = """\
 apiVersion: dapr.io/v1alpha1
 kind: Component
 metadata: {{name: memory}}
@@ -184,6 +199,24 @@ spec:
   type: state.sqlite
   version: v1
   metadata: [{{name: connectionString, value: "{folder}/state.db"}}]
+"""
+
+_MEMORY_BROKER = """\
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {{name: bus-memory}}
+spec: {{type: pubsub.in-memory, version: v1, metadata: []}}
+"""
+
+# daprd has no such component.
+_SQLITE_BROKER = """\
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {{name: bus-sqlite}}
+spec:
+  type: pubsub.sqlite
+  version: v1
+  metadata: [{{name: connectionString, value: "{folder}/bus.db"}}]
 """
 
 _PEER_CONFIGURATION = """\

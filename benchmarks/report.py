@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from benchmarks.footprint import Footprint
     from benchmarks.measure import Result
-    from benchmarks.scenarios import Scenario
 
 NOT_COMPARED = "not compared"
 _MB = 1_000_000
@@ -27,11 +26,11 @@ def ratio(result: Result, results: Sequence[Result]) -> float | None:
     return result.cpu_us / peer.cpu_us if peer is not None and peer.cpu_us else None
 
 
-def load_table(results: Sequence[Result], scenarios: Mapping[str, Scenario]) -> str:
-    """One line a scenario and deployment."""
+def load_table(results: Sequence[Result], goals: Mapping[str, float]) -> str:
+    """One line a scenario and deployment; `goals` are ratios by scenario, 0: none."""
     rows = [("scenario", "on", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "ratio", "goal", "PSS MB")]
     for result in results:
-        goal = scenarios[result.scenario].goal if result.scenario in scenarios else 0
+        goal = goals.get(result.scenario, 0)
         own = result.deployment != PEER
         rows.append(
             (
@@ -86,13 +85,13 @@ def as_json(
     settings: Mapping[str, Any],
     results: Sequence[Result],
     footprints: Sequence[Footprint],
-    scenarios: Mapping[str, Scenario],
+    goals: Mapping[str, float],
 ) -> str:
     """The same figures as JSON, unrounded; `ratio` is null where nothing was compared."""
     document = {
         "settings": dict(settings),
         "load": [
-            {**asdict(result), "ratio": ratio(result, results), "goal": scenarios[result.scenario].goal or None}
+            {**asdict(result), "ratio": ratio(result, results), "goal": goals.get(result.scenario) or None}
             for result in results
         ],
         "footprint": [asdict(one) for one in footprints],

@@ -30,15 +30,22 @@ class Scenario:
     """Sent to the peer only."""
     answer_bytes: int = 0
     """gRPC: the least length of an answer that is no error."""
+    compared: bool = True
+    """Whether a daprd has what it needs."""
 
 
 FOOTPRINT = "footprint"
 """The scenario without requests: memory, start and idle processor time."""
 
+BROKERS = ("memory", "sqlite")
+EVENT = b'{"order":"eighteen letters..","amount":2}'
+"""What is published, to a topic that nobody subscribes to."""
+
 _GOALS = {
     "http-state-get": 0.7,
     "http-state-save-memory": 0.8,
     "http-state-save-sqlite": 0.4,
+    "http-publish-memory": 0.7,
     "grpc-state-get-memory": 1.3,
     "grpc-state-get-sqlite": 1.1,
 }
@@ -70,6 +77,17 @@ def scenarios() -> dict[str, Scenario]:
         )
         for store in STORES
     ]
+    rows += [
+        Scenario(
+            f"http-publish-{broker}",
+            f"/v1.0/publish/bus-{broker}/quiet",
+            goal=_goal("http-publish", broker),
+            method="POST",
+            body=EVENT,
+            compared=broker == "memory",
+        )
+        for broker in BROKERS
+    ]
     return {row.name: row for row in [*rows, *_grpc_rows()]}
 
 
@@ -97,6 +115,18 @@ def _grpc_rows() -> list[Scenario]:
             body=runtime_pb.SaveStateRequest(store_name=store, states=[item]).SerializeToString(),
         )
         for store in STORES
+    ]
+    rows += [
+        Scenario(
+            f"grpc-publish-{broker}",
+            f"{_SERVICE}/PublishEvent",
+            grpc=True,
+            body=runtime_pb.PublishEventRequest(
+                pubsub_name=f"bus-{broker}", topic="quiet", data=EVENT, data_content_type="application/json"
+            ).SerializeToString(),
+            compared=broker == "memory",
+        )
+        for broker in BROKERS
     ]
     invoke = runtime_pb.InvokeServiceRequest(id=HTTP_APP)
     invoke.message.method = "hello"

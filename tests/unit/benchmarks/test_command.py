@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.deliveries import deliveries
 from benchmarks.scenarios import scenarios
 
 
@@ -38,4 +39,6 @@ def test_wrong_numbers(words):
 
 def test_names():
     """Each scenario is found by the name that it has."""
-    assert {name: row.name for name, row in scenarios().items()} == {name: name for name in scenarios()}
+    for rows in (scenarios(), deliveries()):
+        assert {name: row.name for name, row in rows.items()} == {name: name for name in rows}
+    assert not set(scenarios()) & set(deliveries())

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from dapr_shared.wire.http import deadlines
 from dapr_shared.wire.http.client import (
     ClientLimits,
     ConnectError,
@@ -371,6 +372,28 @@ async def test_an_answer_that_does_not_come(raw, client_of):
             await client.request("GET", b"/", [], timeout=0.05)
         assert raised.value.sent
         await until(lambda: not app.open)
+
+
+async def test_far_deadlines(client_of, monkeypatch):
+    """A deadline that is far has no timer of its own and holds all the same; an answer in time is an answer."""
+    monkeypatch.setattr(deadlines, "FAR", 0.01)
+    monkeypatch.setattr(deadlines, "LOOK", 0.02)
+
+    async def script(reader, writer):
+        for number in range(2):
+            await read_request(reader, Origin())
+            if number == 0:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+
+    async with origin(script) as app, client_of(app) as client:
+        assert (await client.request("GET", b"/", [], timeout=0.1)).body == b"ok"
+        with pytest.raises(RequestTimeoutError) as raised:
+            await client.request("GET", b"/", [], timeout=0.1)
+        assert raised.value.sent
+        assert not client._deadlines._far
+        await until(lambda: client.connections == 0)
+        await until(lambda: client._deadlines._timer is None)
 
 
 async def test_a_stream_may_take_longer_than_the_timeout(client_of):

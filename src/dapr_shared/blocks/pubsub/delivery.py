@@ -222,10 +222,12 @@ class TopicDelivery:
             lower = name.lower()
             if lower not in _OWN_HEADERS and _HEADER_NAME(lower) and _HEADER_VALUE(value):
                 headers.append((lower.encode(), value.encode()))
-        if event.traceparent and _HEADER_VALUE(event.traceparent):
-            headers.append((b"traceparent", event.traceparent.encode()))
-            if event.tracestate and _HEADER_VALUE(event.tracestate):
-                headers.append((b"tracestate", event.tracestate.encode()))
+        parent = event.traceparent
+        if parent and _HEADER_VALUE(parent):
+            headers.append((b"traceparent", parent.encode()))
+            state = event.tracestate
+            if state and _HEADER_VALUE(state):
+                headers.append((b"tracestate", state.encode()))
         return headers
 
     def count(self, outcome: Outcome, reply: Reply, started: float) -> None:

@@ -8,6 +8,7 @@ grpc-api §1.4 (`SubscribeTopicEventsAlpha1`).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Mapping  # noqa: TC003 - part of public signatures
 from time import perf_counter
@@ -56,7 +57,9 @@ class TopicStream:
         self.broker: BrokerSubscription | None = None
         self._delivery = TopicDelivery(deliveries, cast("Any", self), wanted, component)
         self._queue: deque[appcallback_pb.TopicEventRequest] = deque()
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[Reply | None], float]] = {}
+        """What a reply goes to, and until when there is time for it; the earliest is first."""
+        self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -98,16 +101,17 @@ class TopicStream:
         unless the message is out again: then it is what the app says to it.
         """
         while (other := self._waiting.get(event_id)) is not None:
-            await asyncio.wait((other,))
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[event_id] = reply
+            await asyncio.wait((other[0],))
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Reply | None] = loop.create_future()
+        limit = self._delivery.timeout
+        self._waiting[event_id] = reply, math.inf if limit is None else loop.time() + limit
+        if self._timer is None and limit is not None:
+            self._timer = loop.call_later(limit, self._end_late)
         self._queue.append(request)
         self._wake()
         try:
-            async with asyncio.timeout(self._delivery.timeout):
-                return await reply
-        except TimeoutError:
-            return None
+            return await reply
         finally:
             del self._waiting[event_id]
             reply.cancel()  # where it was given up, who waits for its end goes on
@@ -115,8 +119,8 @@ class TopicStream:
     def reply(self, event_id: str, reply: Reply) -> None:
         """The app's reply to an event; one to an event that is not waiting is ignored, as Dapr does."""
         waiting = self._waiting.get(event_id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reply)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(reply)
 
     async def next(self) -> appcallback_pb.TopicEventRequest | None:
         """Wait for the next event for the app; `None` when the stream has ended. Raises what it was ended with."""
@@ -139,6 +143,20 @@ class TopicStream:
         """Take no more messages; replies may take `grace` seconds, then what is unanswered goes back."""
         if self.broker is not None:
             await self.broker.stop(grace)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end_late(self) -> None:
+        """One timer for all replies: to set one for each and cancel it would cost more than the wait."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        for reply, due in self._waiting.values():
+            if due > now:
+                self._timer = loop.call_at(due, self._end_late)
+                return
+            if not reply.done():
+                reply.set_result(None)
 
     def _wake(self) -> None:
         if self._idle is not None and not self._idle.done():

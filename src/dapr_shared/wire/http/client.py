@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
+from dapr_shared.wire.http import deadlines
 from dapr_shared.wire.http.client_connection import ClientConnection, ClientResponse, close_body
 from dapr_shared.wire.http.client_errors import (
     ConnectError,
@@ -90,6 +91,7 @@ class HttpClient:
         self._empty = asyncio.Event()
         self._empty.set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines.Deadlines()
 
     @property
     def connections(self) -> int:
@@ -114,7 +116,8 @@ class HttpClient:
 
         `target` is what stands in the request line. `host` is added unless given; framing headers are the client's own
         and given ones are dropped. A body with a `content_length` is sent with it, other iterators are chunked; the
-        body is closed in every case. `timeout` in seconds includes waiting for a connection.
+        body is closed in every case. `timeout` in seconds includes waiting for a connection; one of more than ten may
+        be a second late.
 
         A request that a kept connection lost before any byte of the answer is sent again, once, on a fresh one, if its
         body is `bytes` and its method idempotent (RFC 9112 §9.3.1). An origin that answers early is heard: sending goes
@@ -185,9 +188,12 @@ class HttpClient:
     ) -> ClientResponse:
         """Wait for the answer; whoever stops waiting takes the connection down."""
         timer = None
+        far = deadline is not None and deadline - loop.time() > deadlines.FAR
         if deadline is not None:
-            late = RequestTimeoutError("the origin did not answer in time", sent=True)
-            timer = loop.call_at(deadline, connection.give_up, answer, late)
+            if far:
+                self._deadlines.watch(answer, deadline, connection, loop)
+            else:
+                timer = loop.call_at(deadline, connection.give_up, answer, deadlines.late())
         try:
             return await answer
         except asyncio.CancelledError:
@@ -198,6 +204,8 @@ class HttpClient:
         finally:
             if timer is not None:
                 timer.cancel()
+            elif far:
+                self._deadlines.forget(answer)
 
     # The pool --------------------------------------------------------------------------------------------------------
 
@@ -358,3 +366,5 @@ class HttpClient:
             for connection in self._open:
                 connection.abort()
             await self._empty.wait()
+        finally:
+            self._deadlines.close()
