@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +107,25 @@ async def sqlite_broker(file: Path, clock: Clock | None = None, **metadata: str)
 
 
 @asynccontextmanager
-async def traffic(mode: str, file: Path, **metadata: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def opened_broker(component_type: str, metadata: Mapping[str, str]) -> AsyncIterator[Any]:
+    """A started broker of any type."""
+    catalog = Catalog(installed=None)
+    adapter = catalog.load(catalog.find(component_type))
+    async with AsyncExitStack() as stack:
+        broker = adapter(decode_settings(adapter.settings_type, metadata), ComponentContext("b", component_type))
+        await broker.start(stack)
+        yield broker
+
+
+@asynccontextmanager
+async def program(
+    mode: str, component_type: str, metadata: Mapping[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """This module as a program in a process of its own, which is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         __file__,
-        mode,
-        json.dumps({"connectionString": str(file), "busyTimeout": "20s", **metadata}),
+        *(mode, component_type, json.dumps(dict(metadata))),
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 26,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -126,14 +138,17 @@ async def traffic(mode: str, file: Path, **metadata: str) -> AsyncIterator[async
         await process.communicate()
 
 
-async def run(mode: str, metadata: Mapping[str, str]) -> None:
+def traffic(mode: str, file: Path, **metadata: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    """The program on a `pubsub.sqlite`."""
+    return program(mode, "pubsub.sqlite", {"connectionString": str(file), "busyTimeout": "20s", **metadata})
+
+
+async def run(mode: str, component_type: str, metadata: Mapping[str, str]) -> None:
     """`publish`: print `P <text>` after each publish was answered. `consume`: print `D <text>` before each is accepted.
 
     `both` does both. `hold` consumes and never answers.
     """
-    file = Path(metadata["connectionString"])
-    rest = {name: value for name, value in metadata.items() if name != "connectionString"}
-    async with sqlite_broker(file, **rest) as broker:
+    async with opened_broker(component_type, metadata) as broker:
 
         async def consume(message: Message) -> Outcome:
             os.write(1, b"D " + message.data + b"\n")
@@ -156,4 +171,4 @@ async def run(mode: str, metadata: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], json.loads(sys.argv[2])))
+    asyncio.run(run(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

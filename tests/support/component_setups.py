@@ -106,6 +106,16 @@ def pubsub_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(_QUICK, own_clock=True)
 
 
+def pubsub_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    metadata = {
+        **state_redis(tmp_path, monkeypatch).metadata,
+        **_QUICK,
+        "processingTimeout": "1s",
+        "concurrency": "100",
+    }
+    return Setup(metadata, durable=True, keeps_unread=True)
+
+
 def pubsub_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     metadata = {"connectionString": str(tmp_path / "data" / "pubsub.db"), **_QUICK}
     return Setup(metadata, durable=True, own_clock=True, keeps_unread=True, ordered=True)
@@ -152,6 +162,7 @@ def setup_key(row: CatalogRow) -> str:
 
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "pubsub.in-memory": (pubsub_memory,),
+    "pubsub.redis": (pubsub_redis,),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
     "secretstores.local.env": (secrets_env,),
     "secretstores.local.file": (secrets_file, secrets_file_multi),

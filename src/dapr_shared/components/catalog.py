@@ -65,6 +65,12 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         "A message bus in this process, gone when it ends",
     ),
     CatalogRow(
+        "pubsub.redis",
+        "dapr_shared.components.redis.pubsub:RedisPubSub",
+        "Streams of Redis or Valkey with consumer groups, in the layout that daprd writes",
+        extra="redis",
+    ),
+    CatalogRow(
         "pubsub.sqlite",
         "dapr_shared.components.sqlite.pubsub:SqlitePubSub",
         "A durable message broker in one SQLite file, for a laptop or a single node",

@@ -195,9 +195,11 @@ class RedisClient:
         else:
             await self._turns.acquire()
         try:
+            limit = self.settings.answer_timeout
             if self._cluster is not None:
-                return await connecting.send_to_cluster(opened, commands, key)
-            return await _send(opened, commands)
+                async with asyncio.timeout(limit):
+                    return await connecting.send_to_cluster(opened, commands, key)
+            return await _send(opened, commands, limit)
         finally:
             self._turns.release()
             if self._pool is None and self._cluster is None:
@@ -223,14 +225,14 @@ class OwnConnection:
         try:
             async with asyncio.timeout(None if limit is None else limit + wait):
                 await self._connection.send_command(*command)
-                return await self._connection.read_response(timeout=float("inf"))
+                return await self._connection.read_response()
         except (library.RedisError, OSError, TimeoutError) as error:
             self._client.fail(error)
 
     async def listen(self) -> Any:
         """The next message of a subscription. Raises `BackendError`."""
         try:
-            return await self._connection.read_response(timeout=float("inf"))
+            return await self._connection.read_response()
         except (library.RedisError, OSError) as error:
             self._client.fail(error)
 
@@ -243,27 +245,29 @@ class _UnsentError(Exception):
         self.cause = cause
 
 
-async def _send(pool: Any, commands: Sequence[Command]) -> list[Any]:
+async def _send(pool: Any, commands: Sequence[Command], limit: float | None) -> list[Any]:
     try:
-        connection = await connecting.acquire(pool)
+        async with asyncio.timeout(limit and limit + pool.connection_kwargs["socket_connect_timeout"]):
+            connection = await pool.get_connection()
     except (library.RedisError, OSError, TimeoutError) as error:
         raise _UnsentError(error) from error
     try:
-        replies: list[Any] = []
-        if len(commands) == 1:
-            await connection.send_command(*commands[0])
-        else:
-            await connection.send_packed_command(connection.pack_commands(commands))
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except library.ResponseError as error:
-                replies.append(error)
+        async with asyncio.timeout(limit):
+            replies: list[Any] = []
+            if len(commands) == 1:
+                await connection.send_command(*commands[0])
+            else:
+                await connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except library.ResponseError as error:
+                    replies.append(error)
         if any(isinstance(reply, library.ReadOnlyError) for reply in replies):
             await connection.disconnect(nowait=True)  # the primary has become a replica: connect anew
         return replies
     except BaseException:
-        await connection.disconnect(nowait=True)  # replies that nobody has read
+        await connection.disconnect(nowait=True)  # there are replies that nobody has read
         raise
     finally:
         await pool.release(connection)

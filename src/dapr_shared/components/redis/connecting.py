@@ -34,7 +34,7 @@ def open_redis(settings: RedisSettings, retry: Retry) -> Any:
     common: dict[str, Any] = {
         "username": settings.redis_username or None,
         "password": settings.redis_password or None,
-        "socket_timeout": settings.answer_timeout,
+        "socket_timeout": None,  # the client's own: the library's may swallow a cancellation
         "socket_connect_timeout": settings.dial_timeout or 5.0,
         "protocol": 2,
         "client_name": CLIENT_NAME,
@@ -59,15 +59,14 @@ def _behind_sentinels(settings: RedisSettings, common: dict[str, Any], context: 
     at_sentinels: dict[str, Any] = {
         "username": settings.sentinel_username or None,
         "password": settings.sentinel_password or None,
-        "socket_timeout": common["socket_timeout"],
+        "socket_timeout": settings.answer_timeout,
         "socket_connect_timeout": common["socket_connect_timeout"],
         "retry": common["retry"],
         "protocol": 2,
     }
     sentinel = Sentinel([(a.host, a.port) for a in settings.addresses], sentinel_kwargs=at_sentinels)
-    if context is not None:
-        for client in cast("list[Any]", sentinel.sentinels):
-            client.connection_pool.connection_class = _connection_class(Connection, context)
+    for client in cast("list[Any]", sentinel.sentinels):
+        client.connection_pool.connection_class = _connection_class(Connection, context)
     return SentinelConnectionPool(
         settings.sentinel_master_name,
         sentinel,
@@ -86,25 +85,34 @@ def _cluster(settings: RedisSettings, common: dict[str, Any], context: ssl.SSLCo
     for name in tuple(cluster.response_callbacks):
         if not name.startswith(("CLUSTER", "COMMAND")):  # what the library asks for itself; ours come as they are
             del cluster.response_callbacks[name]
-    if context is not None:
-        kind = _connection_class(Connection, context)
-        cluster.connection_kwargs["connection_class"] = kind
-        for node in cluster.startup_nodes:
-            node.connection_class = kind
+    kind = _connection_class(Connection, context)
+    cluster.connection_kwargs["connection_class"] = kind
+    for node in cluster.startup_nodes:
+        node.connection_class = kind
     return cluster
 
 
 def _connection_class(base: type[Any], context: ssl.SSLContext | None) -> type[Any]:
-    """A class of connections that speak TLS by our context: the library would read key files for each of them."""
-    if context is None:
-        return base
+    """A class of connections that are as careful as ours must be.
 
-    class Secured(base):
+    A connection whose handshake is cut off, by a cancellation say, is closed: its next user would read the handshake's
+    replies as its own. TLS is by our context: the library would read key files for each connection.
+    """
+
+    class Careful(base):
+        async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                await super().connect_check_health(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+            except BaseException:
+                await self.disconnect(nowait=True)
+                raise
+
         def _connection_arguments(self) -> dict[str, Any]:
-            arguments: Any = super()._connection_arguments()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            return {**cast("dict[str, Any]", arguments), "ssl": context}
+            given: Any = super()._connection_arguments()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            arguments = cast("dict[str, Any]", given)
+            return {**arguments, "ssl": context} if context is not None else arguments
 
-    return Secured
+    return Careful
 
 
 def _tls(settings: RedisSettings) -> ssl.SSLContext:
@@ -126,27 +134,11 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-async def acquire(pool: Any) -> Any:
-    """A connection of the pool, connected; give it back with `pool.release`.
-
-    The library's own `get_connection` would put one back whose handshake was cut off by a cancellation: its next user
-    would then read the handshake's replies as its own.
-    """
-    connection = pool.get_available_connection()
-    try:
-        await pool.ensure_connection(connection)
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        await pool.release(connection)
-        raise
-    return connection
-
-
 async def take(opened: Any, key: str | None) -> tuple[Any, Callable[[], Awaitable[None]]]:
     """A connection that is nobody else's, and what ends it. `key`: whose node in a cluster."""
     if isinstance(opened, ConnectionPool):
         pool = cast("Any", opened)
-        connection = await acquire(pool)
+        connection = await pool.get_connection()
 
         async def give_back() -> None:
             await pool.release(connection)

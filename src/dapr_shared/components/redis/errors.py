@@ -104,6 +104,8 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
         found = BackendUnavailableError(f"Redis at {where} has no room for another connection: raise its maxclients")
     elif "DB index is out of range" in text:
         found = BackendError(f"Redis at {where} has no database {settings.redis_db}: correct redisDB")
+    elif "NOGROUP" in text or "no such key" in text:
+        found = NoGroupError(f"Redis at {where} has no such stream or consumer group (any more)")
     elif isinstance(error, library.ResponseError):
         shown = _QUOTES_ARGUMENTS.sub("", text)[:LONGEST]
         found = _KINDS.get(code, ReplyError)(f"Redis at {where} answers: {shown}")

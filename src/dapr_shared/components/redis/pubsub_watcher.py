@@ -1,0 +1,142 @@
+"""Seeing that there are new messages: one waiting connection for all topics and groups.
+
+First step of the delivery road. A connection that waits for a group's messages can wait for that group alone, so that
+many apps would need as many connections. Instead one connection waits for news of all topics (XREAD), and the groups
+then fetch by themselves. What it reads is the first new message of a topic, which it throws away. In a cluster the
+topics are on several servers: each has a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dapr_shared.components.redis.pubsub_scripts import LAST_ID
+from dapr_shared.contracts.component import BackendError
+
+if TYPE_CHECKING:
+    from dapr_shared.components.redis.client import OwnConnection, RedisClient
+
+BLOCK = 2.0
+"""Seconds that one wait takes at most."""
+POKE_AGAIN = 0.005
+"""Seconds after which a wait that had not begun is ended again."""
+PAUSES = (0.1, 5.0)
+"""Seconds until the first new try after a failure, and at most; doubled with each."""
+
+
+class Woken(Protocol):
+    """What is told that its topic has news."""
+
+    topic: str
+
+    def wake(self) -> None:
+        """There may be new messages."""
+        ...
+
+
+class Watcher:
+    """Waits for news of topics on a connection of its own."""
+
+    def __init__(self, client: RedisClient, name: str) -> None:
+        self._client = client
+        self._groups: dict[str, set[Woken]] = {}
+        self._positions: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._waiting: int | None = None
+        """The id of our connection at the server while it waits."""
+        self._task = asyncio.create_task(self._run(), name=name)
+
+    async def add(self, group: Woken) -> None:
+        """Wake the group for every message that is published from now on. Raises `BackendError`."""
+        if group.topic not in self._groups:
+            last: bytes | None = await self._client.run(LAST_ID, (group.topic,))
+            position = "0-0" if last is None else last.decode()
+            self._positions.setdefault(group.topic, position)
+        self._groups.setdefault(group.topic, set()).add(group)
+        self._changed.set()
+        await self._poke()
+
+    def discard(self, group: Woken) -> None:
+        """The group needs no more news."""
+        groups = self._groups.get(group.topic)
+        if groups is None:
+            return
+        groups.discard(group)
+        if not groups:
+            del self._groups[group.topic]
+            self._positions.pop(group.topic, None)
+
+    def seen(self, topic: str, message_id: str, by: Woken | None = None) -> None:
+        """There are messages up to this one, as the group `by` has found: the others of its topic are woken."""
+        position = self._positions.get(topic)
+        if position is not None and _order(message_id) > _order(position):
+            self._positions[topic] = message_id
+            for group in self._groups.get(topic, ()):
+                if group is not by:
+                    group.wake()
+
+    @property
+    def needed(self) -> bool:
+        """Whether any group wants news."""
+        return bool(self._groups)
+
+    async def end(self) -> None:
+        """Stop."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _poke(self) -> None:
+        """End the present wait, so that the next one is for all topics."""
+        if self._client.is_cluster:
+            return  # a watcher has one topic there
+        with suppress(BackendError):  # not allowed, say: the wait is over soon all the same
+            while self._waiting is not None and self._changed.is_set():
+                if await self._client.call("CLIENT", "UNBLOCK", self._waiting):
+                    return
+                await asyncio.sleep(POKE_AGAIN)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                key = next(iter(self._groups), None)
+                if key is None:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                async with self._client.own_connection(key) as connection:
+                    number = await connection.call("CLIENT", "ID")
+                    self._wake_all()  # what came while nobody looked
+                    while self._groups:
+                        await self._wait(connection, number)
+                        failures = 0
+            except BackendError:
+                delay = min(PAUSES[0] * 2.0**failures, PAUSES[1])
+                failures = min(failures + 1, 10)
+                await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+
+    async def _wait(self, connection: OwnConnection, number: int) -> None:
+        self._changed.clear()
+        topics = dict(self._positions)
+        self._waiting = number
+        try:
+            reply: Any = await connection.call(
+                *("XREAD", "COUNT", 1, "BLOCK", int(BLOCK * 1000), "STREAMS"), *topics, *topics.values(), wait=BLOCK
+            )
+        finally:
+            self._waiting = None
+        for stream, messages in reply or ():
+            self.seen(stream.decode(), messages[-1][0].decode())
+
+    def _wake_all(self) -> None:
+        for groups in self._groups.values():
+            for group in groups:
+                group.wake()
+
+
+def _order(message_id: str) -> tuple[int, int]:
+    milliseconds, _, number = message_id.partition("-")
+    return int(milliseconds), int(number or 0)
