@@ -10,7 +10,9 @@ import pytest
 from dapr_shared.contracts.settings import fields_of
 from tests.support.component_setups import CATALOG, SETUPS, Harness, cases, setup_key
 
-ALL = [*cases("state"), *cases("secretstores"), *cases("pubsub")]
+ALL = [
+    case for block in ("bindings", "configuration", "lock", "pubsub", "secretstores", "state") for case in cases(block)
+]
 
 
 @pytest.fixture(params=ALL)

@@ -106,6 +106,10 @@ def pubsub_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(_QUICK, own_clock=True)
 
 
+def plain_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(state_redis(tmp_path, monkeypatch).metadata, durable=True)
+
+
 def pubsub_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     metadata = {
         **state_redis(tmp_path, monkeypatch).metadata,
@@ -161,6 +165,9 @@ def setup_key(row: CatalogRow) -> str:
 
 
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
+    "bindings.redis": (plain_redis,),
+    "configuration.redis": (plain_redis,),
+    "lock.redis": (plain_redis,),
     "pubsub.in-memory": (pubsub_memory,),
     "pubsub.redis": (pubsub_redis,),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),

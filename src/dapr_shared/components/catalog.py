@@ -60,6 +60,25 @@ class CatalogRow:
 
 BUILT_IN: tuple[CatalogRow, ...] = (
     CatalogRow(
+        "bindings.redis",
+        "dapr_shared.components.redis.bindings:RedisBinding",
+        "Texts in Redis or Valkey: create, get, delete, increment",
+        extra="redis",
+    ),
+    CatalogRow(
+        "configuration.redis",
+        "dapr_shared.components.redis.configuration:RedisConfigurationStore",
+        "Items in Redis or Valkey, with changes told by its notifications",
+        extra="redis",
+    ),
+    CatalogRow(
+        "lock.redis",
+        "dapr_shared.components.redis.lock:RedisLockStore",
+        "Locks in one Redis or Valkey",
+        extra="redis",
+        stable=False,
+    ),
+    CatalogRow(
         "pubsub.in-memory",
         "dapr_shared.components.memory.pubsub:MemoryPubSub",
         "A message bus in this process, gone when it ends",

@@ -229,6 +229,13 @@ class OwnConnection:
         except (library.RedisError, OSError, TimeoutError) as error:
             self._client.fail(error)
 
+    async def send(self, *command: Argument) -> None:
+        """Send a command whose reply comes to `listen`. Raises `BackendError`."""
+        try:
+            await self._connection.send_command(*command)
+        except (library.RedisError, OSError) as error:
+            self._client.fail(error)
+
     async def listen(self) -> Any:
         """The next message of a subscription. Raises `BackendError`."""
         try:
