@@ -251,6 +251,18 @@ def invoke(
     return invoke_method(_door(data_dir), call, app_id, method, verb.upper() or ("POST" if body else "GET"))
 
 
+@app.command(sort_key=1)
+def validate(
+    *paths: Annotated[str, Parameter(help="Files and directories; together they are what an instance would be given.")],
+    strict: Annotated[bool, Parameter(help="Warnings count as errors.")] = False,
+    output: Output = Format.TABLE,
+) -> int:
+    """Check resource files: file, line, field, what was found and what was expected. Exit code 1: there are errors."""
+    from dapr_shared.cli.validate import validate_files
+
+    return validate_files(paths, output, strict=strict)
+
+
 # Without an instance -------------------------------------------------------------------------------------------------
 token = App(name="token", help="Make tokens that prove an app.", sort_key=20, help_format="plaintext")
 app.command(token)

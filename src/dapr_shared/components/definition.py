@@ -42,6 +42,16 @@ _KEY_PREFIX = "keyprefix"
 _STRATEGIES = frozenset({"appid", "name", "namespace", "none"})
 """Values of `keyPrefix` that are no prefix but say how to make one."""
 
+_ENCRYPTION = frozenset({"primaryencryptionkey", "secondaryencryptionkey"})
+
+
+def runtime_names(component_type: str) -> frozenset[str]:
+    """The names of metadata, in lower case, that the runtime reads of a component of this type beside its adapter."""
+    block = block_of(component_type)
+    known = _RUNTIME_METADATA.get(block, frozenset[str]())
+    return known | _ENCRYPTION if block == "state" else known
+
+
 OpeningKey = tuple[str, str, str, str, frozenset[tuple[str, str]]]
 """Two definitions with one key are served by one open component."""
 

@@ -15,7 +15,7 @@ import msgspec
 from dapr_shared.core.durations import parse_duration, parse_quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 TRUE_WORDS = frozenset({"y", "yes", "true", "t", "on", "1"})
 
@@ -132,6 +132,37 @@ def decode_settings(settings_type: type[T], metadata: Mapping[str, str]) -> T:
             continue
         values[spec.attribute] = _convert(spec.setting, given[0], given[1])
     return settings_type(**values)
+
+
+def setting_problems(
+    settings_type: type[Settings], metadata: Mapping[str, str], withheld: Collection[str] = ()
+) -> list[SettingError]:
+    """Everything that `decode_settings` would refuse, not the first alone: for `validate`.
+
+    `withheld`: names whose values are not known here (a secret, a variable); they count as given and right.
+    """
+    problems: list[SettingError] = []
+    by_name: dict[str, tuple[str, str]] = {}
+    for name, value in metadata.items():
+        folded = name.casefold()
+        if folded in by_name:
+            problems.append(SettingError(name, f"given twice: also as {by_name[folded][0]!r} (names ignore case)"))
+        by_name.setdefault(folded, (name, value))
+    unknown = {name.casefold() for name in withheld}
+    for spec in fields_of(settings_type):
+        names = [name.casefold() for name in (spec.name, *spec.setting.aliases)]
+        if not unknown.isdisjoint(names):
+            continue
+        given = next((by_name[name] for name in names if name in by_name), None)
+        if given is None:
+            if spec.required:
+                problems.append(SettingError(spec.name, f"is required: {spec.setting.doc}"))
+            continue
+        try:
+            _convert(spec.setting, given[0], given[1])
+        except SettingError as error:
+            problems.append(error)
+    return problems
 
 
 def unknown_names(settings_type: type[Settings], metadata: Mapping[str, str]) -> list[str]:

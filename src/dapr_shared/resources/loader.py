@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,11 +40,13 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "MAX_FILE_BYTES",
+    "Examined",
     "Notice",
     "ResourceError",
     "ResourceErrors",
     "Resources",
     "combine",
+    "examine",
     "load",
     "load_objects",
     "read_text",
@@ -112,6 +114,33 @@ def load(
         if not _take_file(file, content, collection) and not allow_empty:
             collection.error(Origin(str(file), 0, 0), "is empty: a file of resources has at least one document")
     return collection.result()
+
+
+class Examined(NamedTuple):
+    """What `examine` found."""
+
+    resources: Resources
+    """Those that are right, with the notices."""
+    errors: Sequence[ResourceError]
+    files: Sequence[Path]
+    """The files that were read, or could not be."""
+
+
+def examine(paths: Sequence[Path], *, environment: Mapping[str, str] | None = None) -> Examined:
+    """Read resources like `load`, and go on with those that are right: for `validate`. Raises nothing of what is wrong."""
+    collection = _Collection("", "", frozenset(KINDS))
+    files: list[Path] = []
+    for file in _files(paths, collection, allow_empty=False):
+        files.append(file)
+        content = _read(file, collection)
+        if content is None:
+            continue
+        if environment is not None:
+            content = _expanded(content, environment)
+        if not _take_file(file, content, collection):
+            collection.error(Origin(str(file), 0, 0), "is empty: a file of resources has at least one document")
+    resources, errors = collection.examined()
+    return Examined(resources, errors, files)
 
 
 def load_objects(
@@ -314,6 +343,13 @@ class _Collection:
 
     def result(self) -> Resources:
         """All resources. Raises `ResourceErrors` if anything is wrong."""
+        result, errors = self.examined()
+        if errors:
+            raise ResourceErrors(errors)
+        return result
+
+    def examined(self) -> tuple[Resources, list[ResourceError]]:
+        """All resources that are right, and everything that is wrong."""
 
         def of(type_: type[R]) -> tuple[R, ...]:
             return tuple(item for item in self._resources if isinstance(item, type_))
@@ -328,10 +364,7 @@ class _Collection:
             others=of(Other),
             notices=tuple(self._notices),
         )
-        errors = self._errors + _conflicts(result)
-        if errors:
-            raise ResourceErrors(errors)
-        return result
+        return result, self._errors + _conflicts(result)
 
 
 def _skip(report: Report, root: MappingNode, kind: str, api_version: str) -> None:
