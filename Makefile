@@ -25,7 +25,7 @@ LOCK := uv pip compile -q --universal --generate-hashes --no-header --no-annotat
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: environment-run ## start a shared instance with the two apps of example 01; Ctrl-C ends it
@@ -61,6 +61,14 @@ format: environment-dev ## format the code and mend what can be mended
 bench: environment-dev ## measure speed and memory; BENCH="NAME … --json FILE" chooses, DAPRD=PATH compares
 	@$(VENV)/python -m benchmarks $(BENCH)
 
+.PHONY: docs docs-reference docs-serve
+docs: docs-reference ## write the reference pages from the code and build the site into site/
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build -q --strict
+docs-reference: environment-dev
+	@$(VENV)/python scripts/generate_docs.py
+docs-serve: docs-reference
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve
+
 .PHONY: lock
 lock: ## compile requirements/ again from pyproject.toml; needs uv (pipx install uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv, or pip install uv" >&2; exit 1; }
@@ -69,7 +77,7 @@ lock: ## compile requirements/ again from pyproject.toml; needs uv (pipx install
 
 .PHONY: clean
 clean: ## remove .venv, caches and build results; the demo's .state stays
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # environment-run, environment-dev: .venv holds what the requirement files say; at once where it does already.

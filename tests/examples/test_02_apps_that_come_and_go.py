@@ -24,6 +24,7 @@ from tests.support.apps import until
 from tests.support.calls import ask
 from tests.support.demo import CHECKOUT, PATIENCE, Demo, demo
 from tests.support.instance import app, free_ports, running
+from tests.support.pages import Page
 from tests.support.required import need_command
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ RUN = [sys.executable, str(FOLDER / "run.py")]
 READY = "/v1.0/metadata\n"
 """The end of its summary."""
 PAGE = (CHECKOUT / "docs" / "apps-that-come-and-go.md").read_text(encoding="utf-8")
-BLOCKS: dict[str, str] = dict(re.findall(r"<!-- (?:run|file): ([^>]*?) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL))
+BLOCKS = {
+    block.name: block.text
+    for block in Page(FOLDER.parents[1] / "docs" / "apps-that-come-and-go.md").blocks
+    if block.mark
+}
 
 
 def ports_for_a_run() -> dict[str, int]:

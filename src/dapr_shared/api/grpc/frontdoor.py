@@ -72,6 +72,10 @@ class GrpcFrontDoor:
                 rows.append(Method(row.path, Kind.BIDI, self._unimplemented(row.name)))
         return rows
 
+    def serves(self, name: str) -> bool:
+        """Whether a method of Dapr's interface, by its short name, is there; the documentation asks."""
+        return name in self._implemented or name in self._streams
+
     def unknown(self) -> BidiHandler:
         """Make the handler of methods that are not Dapr's: they are relayed to an app."""
         # Neither reflection nor calls for an app are on the Configuration's API lists (behaviours §6).
