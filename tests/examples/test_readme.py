@@ -54,7 +54,7 @@ def test_the_listed_components_are_the_catalogs() -> None:
         line for line in README.path.read_text(encoding="utf-8").splitlines() if line.startswith("| components |")
     ]
     now = row.split("|")[2]
-    assert sorted(re.findall(r"`([^`]+)`", now)) == sorted(row.type for row in BUILT_IN)
+    assert sorted(re.findall(r"`([^`]+)`", now)) == sorted({row.type for row in BUILT_IN})
 
 
 def test_links_lead_somewhere() -> None:
