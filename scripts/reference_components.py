@@ -22,6 +22,7 @@ _KINDS = {
     Kind.BOOLEAN: "true or false",
     Kind.INTEGER: "whole number",
     Kind.DURATION: "duration",
+    Kind.MILLISECONDS: "duration; a bare number is milliseconds",
     Kind.BYTES: "size",
     Kind.LIST: "texts between commas",
 }
@@ -121,7 +122,7 @@ def _default(spec: FieldSpec) -> str:
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if spec.setting.kind is Kind.DURATION:
+    if spec.setting.kind in (Kind.DURATION, Kind.MILLISECONDS):
         return f"`{value:g}s`"
     if spec.setting.kind is Kind.BYTES:
         return next((f"`{value // size}{unit}`" for size, unit in _SIZES if value and value % size == 0), f"`{value}`")
