@@ -30,8 +30,8 @@ _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill in the navigation's lists: `folder/*` stands for all pages of a folder."""
-    config.nav = _filled(config.nav)
+    """Fill in the navigation's lists: `folder/*` is all pages of a folder, `./*` those of docs/ that stand nowhere else."""
+    config.nav = _filled(config.nav, set(_named(config.nav)))
     return config
 
 
@@ -85,18 +85,28 @@ def _on_site(target: str) -> str:
     return target.removeprefix("docs/") if target.startswith("docs/") else PREFIX + target
 
 
-def _filled(nav: Any) -> Any:
+def _named(nav: Any) -> Iterator[str]:
+    if isinstance(nav, dict | list):
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from _named(entry)
+    elif isinstance(nav, str):
+        yield nav
+
+
+def _filled(nav: Any, named: set[str]) -> Any:
     if isinstance(nav, dict):
-        return {title: _filled(entry) for title, entry in nav.items()}
+        return {title: _filled(entry, named) for title, entry in nav.items()}
     if isinstance(nav, list):
-        return [_filled(entry) for entry in nav]
+        parts = [_filled(entry, named) for entry in nav]
+        lists = [isinstance(entry, str) and entry == "./*" for entry in nav]
+        return [one for part, spread in zip(parts, lists, strict=True) for one in (part if spread else [part])]
     if isinstance(nav, str) and nav.endswith("/*"):
-        folder, inside = nav.removesuffix("*"), nav.startswith(PREFIX)
+        folder, inside = nav.removesuffix("*").removeprefix("./"), nav.startswith(PREFIX)
         base = ROOT / (folder.removeprefix(PREFIX) if inside else f"docs/{folder}")
         found = base.glob("*/README.md") if inside else base.glob("*.md")
         first = ("README.md", "index.md")
         names = sorted(
             (path.relative_to(base).as_posix() for path in found), key=lambda name: (name not in first, name)
         )
-        return [folder + name for name in names]
+        return [folder + name for name in names if folder + name not in named]
     return nav
