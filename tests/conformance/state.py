@@ -1,0 +1,41 @@
+"""Every conformance case of a state store, to be imported with a star: how a store of another package runs the suite.
+
+The importing module defines one fixture, `state_harness`, which gives a `Harness`. See docs/components/your-own.md.
+"""
+# ruff: noqa: E402, F403, F401 - pytest must know of the modules before they are imported; names are passed on
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "tests.conformance.test_every_type",
+    "tests.conformance.test_state_etags",
+    "tests.conformance.test_state_lifetime",
+    "tests.conformance.test_state_values",
+    "tests.support.component_setups",
+)
+
+from tests.conformance.test_every_type import (
+    test_capabilities_are_claimed_by_the_class,
+    test_start_and_end,
+    test_start_cancelled_midway,
+    test_stop_twice,
+)
+from tests.conformance.test_state_etags import *
+from tests.conformance.test_state_lifetime import *
+from tests.conformance.test_state_values import *
+from tests.support.component_setups import Harness, Setup
+
+
+@pytest.fixture
+def harness(state_harness):
+    """For the cases of every component."""
+    return state_harness
+
+
+@pytest.fixture
+async def state(state_harness):
+    """A started store."""
+    async with state_harness.opened() as store:
+        yield store
