@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.events import Events
+    from dapr_shared.wire.tls import PeerCertificate
 
 
 class Limits(Protocol):
@@ -51,10 +52,19 @@ class Pipeline:
         self._limits = limits
         self._events = events
 
-    def identify(self, tokens: list[bytes], listener: object, *, protocol: str, operation: str, peer: str) -> Caller:
+    def identify(
+        self,
+        tokens: list[bytes],
+        listener: object,
+        certificate: PeerCertificate | None,
+        *,
+        protocol: str,
+        operation: str,
+        peer: str,
+    ) -> Caller:
         """The proved caller. Raises the error to answer; every refusal is an audit event with its reason."""
         try:
-            return self._apps.identify(tokens, listener)
+            return self._apps.identify(tokens, listener, certificate)
         except RefusedError as refused:
             self._events.identity_refused(refused.reason, protocol, operation, peer)
             raise refused.error from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import platform
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -61,15 +62,22 @@ def switches(command: str, parsed: ParsedFlags) -> int | None:
         print(f"Git Version: python-{platform.python_version()}")
         return 0
     if "wait" in parsed.switches:
-        return wait(parsed.settings().dapr_http_port)
+        settings = parsed.settings()
+        return wait(settings.dapr_http_port, tls=bool(settings.tls_cert))
     return None
 
 
-def wait(port: int) -> int:
+def wait(port: int, *, tls: bool = False) -> int:
     """Poll the outbound health until it is 204; 0 also when it never is, as daprd does."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("localhost", port, timeout=1)
+        if tls:  # our own port on this machine: nothing secret is sent, so its certificate is not looked at
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = http.client.HTTPSConnection("localhost", port, timeout=1, context=context)
+        else:
+            connection = http.client.HTTPConnection("localhost", port, timeout=1)
         try:
             connection.request("GET", "/v1.0/healthz/outbound")
             if connection.getresponse().status == http.HTTPStatus.NO_CONTENT:

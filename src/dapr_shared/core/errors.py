@@ -197,12 +197,26 @@ UNKNOWN_TOKEN = ErrorRow(
     "invalid api token: no app of this instance has the token in dapr-api-token",
     "Compare the token with spec.tokens of the App resource (sha256 is of the token's bytes, without a newline).",
 )
+UNKNOWN_CERTIFICATE = ErrorRow(
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
+    "the client certificate is of no app of this instance, and there is no token in dapr-api-token",
+    "Name the certificate in spec.certificates of the App resource, or send the app's token.",
+)
+CERTIFICATE_EXPIRED = ErrorRow(
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
+    "the client certificate has expired since the connection was made",
+    "Connect again with a valid certificate.",
+)
 EVIDENCE_DISAGREES = ErrorRow(
     "ERR_UNAUTHENTICATED",
     401,
     _C.UNAUTHENTICATED,
-    "the evidence disagrees: the listener belongs to one app and the token to another",
-    "Use a listener with its own app's token, or with no token.",
+    "the evidence disagrees: the listener or the certificate belongs to one app and the token to another",
+    "Use a listener or a certificate with its own app's token, or with no token.",
 )
 TOO_MANY_TOKENS = ErrorRow(
     "ERR_UNAUTHENTICATED",

@@ -7,6 +7,7 @@ app that it proved. Tokens are found by their SHA-256 in a dict, never by a scan
 from __future__ import annotations
 
 from hashlib import sha256
+from time import time
 from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.core.errors import DaprError
     from dapr_shared.core.ids import AppRef
+    from dapr_shared.wire.tls import PeerCertificate
 
 
 class IdentityConfigurationError(Exception):
@@ -46,6 +48,8 @@ class AppRegistry:
         self._by_token: Mapping[bytes, Caller] = {}
         self._by_listener: Mapping[AppRef, Caller] = {}
         self._by_both: Mapping[AppRef, Caller] = {}
+        self._by_certificate: Mapping[tuple[str, str], Caller] = {}
+        self._by_certificate_and_token: Mapping[AppRef, Caller] = {}
 
     @property
     def single(self) -> RegisteredApp | None:
@@ -63,7 +67,7 @@ class AppRegistry:
     def replace(self, apps: Iterable[RegisteredApp]) -> None:
         """Serve exactly these apps from now on.
 
-        Raises `IdentityConfigurationError` if two share a token or are the same app; then nothing has changed. Not for
+        Raises `IdentityConfigurationError` if two share a token or a certificate or are the same app; then nothing has changed. Not for
         single-app mode, which serves its app for as long as it runs.
         """
         if self._single:
@@ -84,15 +88,21 @@ class AppRegistry:
                         f"apps {other.ref} and {record.ref} have the same token; each app needs its own"
                     )
                 by_token[digest] = caller
+        by_certificate = _by_certificate(records.values())
         self._apps = records
         self._by_token = by_token
+        self._by_certificate = by_certificate
+        self._by_certificate_and_token = {
+            ref: Caller(record, (Evidence.CERTIFICATE, Evidence.TOKEN)) for ref, record in records.items()
+        }
         self._by_listener = {ref: Caller(record, (Evidence.LISTENER,)) for ref, record in records.items()}
         self._by_both = {ref: Caller(record, (Evidence.LISTENER, Evidence.TOKEN)) for ref, record in records.items()}
 
-    def identify(self, tokens: Sequence[bytes], listener: object) -> Caller:
-        """Who sent a request with these values of `dapr-api-token` through this listener.
+    def identify(self, tokens: Sequence[bytes], listener: object, certificate: PeerCertificate | None = None) -> Caller:
+        """Who sent a request with these values of `dapr-api-token`, this listener and this client certificate.
 
         Raises `RefusedError`. An empty token is no token; several values are refused, as it is not clear which counts.
+        A certificate that has expired since the handshake is refused; one that names no app proves nothing.
         """
         if isinstance(listener, OperatorIdentity):
             return self._of_operator(listener.app)
@@ -101,14 +111,11 @@ class AppRegistry:
         token = tokens[0] if tokens else None
         if self._single is not None:
             return self._of_single(token, self._single)
+        if certificate is not None:
+            return self._with_certificate(certificate, token)
         owner = listener.app if isinstance(listener, ListenerIdentity) else None
         if not token:
-            if owner is None:
-                raise RefusedError("no_evidence", errors.NO_EVIDENCE())
-            caller = self._by_listener.get(owner)
-            if caller is None:  # removed while its listener closes
-                raise RefusedError("app_removed", errors.NO_EVIDENCE())
-            return caller
+            return self._of_listener(owner)
         caller = self._by_token.get(_digest(token))
         if caller is None:
             raise RefusedError("unknown_token", errors.UNKNOWN_TOKEN())
@@ -117,6 +124,14 @@ class AppRegistry:
         if caller.ref != owner:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
         return self._by_both[owner]
+
+    def _of_listener(self, owner: AppRef | None) -> Caller:
+        if owner is None:
+            raise RefusedError("no_evidence", errors.NO_EVIDENCE())
+        caller = self._by_listener.get(owner)
+        if caller is None:  # removed while its listener closes
+            raise RefusedError("app_removed", errors.NO_EVIDENCE())
+        return caller
 
     def _of_single(self, token: bytes | None, single: Caller) -> Caller:
         if self._api_token_digest is not None and (not token or _digest(token) != self._api_token_digest):
@@ -130,9 +145,53 @@ class AppRegistry:
             raise RefusedError("app_removed", errors.NO_EVIDENCE())
         return Caller(record, (Evidence.OPERATOR,))
 
+    def _with_certificate(self, certificate: PeerCertificate, token: bytes | None) -> Caller:
+        """The listeners of apps speak no TLS, so there is no third piece of evidence."""
+        if certificate.not_after < time():
+            raise RefusedError("certificate_expired", errors.CERTIFICATE_EXPIRED())
+        named = {
+            caller.ref: caller
+            for key in (
+                ("sha256", certificate.fingerprint),
+                *(("uri", uri) for uri in certificate.uris),
+                *(("dns", name) for name in certificate.dns_names),
+            )
+            if (caller := self._by_certificate.get(key)) is not None
+        }
+        if len(named) > 1:
+            raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
+        by_certificate = next(iter(named.values()), None)
+        if not token:
+            if by_certificate is None:
+                raise RefusedError("unknown_certificate", errors.UNKNOWN_CERTIFICATE())
+            return by_certificate
+        by_token = self._by_token.get(_digest(token))
+        if by_token is None:
+            raise RefusedError("unknown_token", errors.UNKNOWN_TOKEN())
+        if by_certificate is None:
+            return by_token
+        if by_certificate.ref != by_token.ref:
+            raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
+        return self._by_certificate_and_token[by_token.ref]
+
 
 _HTTP_401 = {"http.code": "401", "http.error_message": "invalid api token"}
 """What daprd's gRPC refusal carries (reference grpc-api §1.3)."""
+
+
+def _by_certificate(records: Iterable[RegisteredApp]) -> dict[tuple[str, str], Caller]:
+    """By what a certificate says: a name of one kind never stands for one of another."""
+    found: dict[tuple[str, str], Caller] = {}
+    for record in records:
+        caller = Caller(record, (Evidence.CERTIFICATE,))
+        for name in record.app.certificates:
+            kind = "uri" if name.spiffe_id else "dns" if name.dns_name else "sha256"
+            other = found.setdefault((kind, str(name)), caller)
+            if other is not caller:
+                raise IdentityConfigurationError(
+                    f"apps {other.ref} and {record.ref} both claim the certificate {name}; each app needs its own"
+                )
+    return found
 
 
 def _digest(token: bytes) -> bytes:

@@ -26,6 +26,8 @@ class Evidence(StrEnum):
     """The request came in at a loopback port or socket that belongs to the app."""
     OPERATOR = "operator"
     """The operator of the instance acts as the app, through the operators' socket (mode 0600). An audit event each time."""
+    CERTIFICATE = "certificate"
+    """The connection's client certificate, verified at the handshake, has a name or the fingerprint of the app."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -379,6 +379,10 @@ class DaprMetrics:
         self.component_warnings = counter(
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]
         )
+        self.tls_loads = counter(own + "tls_load_total", "Loads of the TLS files, by result.", ["result"])
+        self.tls_troubles = counter(
+            own + "tls_trouble_total", "Connections that came to nothing over TLS.", ["listener", "reason"]
+        )
         self.listener_failures = counter(own + "listener_failures_total", "Addresses that could not be bound.")
         self.app_processes = counter(
             own + "app_processes_total", "Processes of apps that this run started, by what became of them.", ["change"]

@@ -23,6 +23,12 @@ REPEAT_INTERVAL = 1.0
 """Seconds: how often at most a line that requests can cause is written, for each reason. Every one is counted."""
 
 _MOST_KEYS = 1000
+_FEW_DAYS = 7.0
+_TLS_TROUBLES = {
+    "plain_text": "a client spoke plain HTTP to a TLS port: it should use https://",
+    "tls": "a client spoke TLS to a port without TLS: it should use http://, or give this instance --tls-cert",
+    "client_certificate": "a client certificate was refused",
+}
 
 
 class RepeatLimiter:
@@ -86,6 +92,31 @@ class Events:
         """One of several addresses could not be bound; the others are served."""
         self.metrics.listener_failures.child().inc()
         self._runtime.warning("listener not opened", problem=problem)
+
+    def tls_loaded(self, certificate: str, *, days_left: float, again: bool) -> None:
+        """The certificate of the shared listeners is in force; `again`: its files changed. A late one is a warning."""
+        self.metrics.tls_loads.child("done").inc()
+        log = self._runtime.info if days_left > _FEW_DAYS else self._runtime.warning
+        log("TLS certificate in force", certificate=certificate, days_left=round(days_left, 1), reloaded=again)
+
+    def tls_load_failed(self, problem: str) -> None:
+        """The TLS files changed and are wrong: what was served before stays."""
+        self.metrics.tls_loads.child("failed").inc()
+        self._runtime.error("TLS certificate not reloaded, the former one stays in force", problem=problem)
+
+    def tls_trouble(self, listener: str, reason: str, peer: str, problem: str) -> None:
+        """A connection came to nothing over TLS. Every one is counted.
+
+        `reason`: `plain_text` (a client spoke no TLS to a TLS port), `tls` (the other way round), `client_certificate`,
+        `handshake`, `timeout`, `too_many`.
+        """
+        self.metrics.tls_troubles.child(listener, reason).inc()
+        held = self._limiter.held_back("tls_trouble", listener, reason)
+        if held is not None:
+            self._identity.warning(
+                _TLS_TROUBLES.get(reason, "TLS handshake failed"), listener=listener, reason=reason, peer=peer,
+                **_given(problem=problem), **_held(held),
+            )  # fmt: skip
 
     def ready(self, seconds: float) -> None:
         """All is open; `seconds` since the start."""

@@ -17,6 +17,7 @@ from dapr_shared.resources.model import (
     App,
     AppChannel,
     AppSecrets,
+    CertificateName,
     ChannelProtocol,
     ChannelTls,
     HealthCheck,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
 _KUBERNETES_METADATA = (
@@ -77,6 +79,7 @@ def app(fields: Fields, *, namespace: str, folder: str) -> App:
         app_id=app_id,
         channel=_channel(spec.section("channel"), folder) if spec.has("channel") else None,
         tokens=tuple(_token(token) for token in spec.sections("tokens")),
+        certificates=tuple(_certificate(each) for each in spec.sections("certificates")),
         listeners=_listeners(spec.section("listeners"), folder),
         secrets=AppSecrets(scopes=secret_scopes(spec.section("secrets"))),
         configuration=spec.text("configuration"),
@@ -240,6 +243,23 @@ def _token(source: Fields) -> TokenSource:
     result = TokenSource(
         sha256=sha256.lower(), secret_key_ref=_reference(source), env_ref=_given_text(source, "envRef")
     )
+    source.finish()
+    return result
+
+
+def _certificate(source: Fields) -> CertificateName:
+    _exactly_one(source, ("spiffeId", "dnsName", "sha256"))
+    result = CertificateName(
+        spiffe_id=_given_text(source, "spiffeId"),
+        dns_name=_given_text(source, "dnsName").lower(),
+        sha256=_given_text(source, "sha256").replace(":", "").lower(),
+    )
+    if result.spiffe_id and not _SPIFFE_ID.fullmatch(result.spiffe_id):
+        source.wrong("spiffeId", "is not a SPIFFE id such as spiffe://example.org/ns/shop/sa/orders")
+    if result.dns_name and (_HOST.fullmatch(result.dns_name) is None or result.dns_name.endswith(".")):
+        source.wrong("dnsName", "is not a host name (a pattern with '*' proves no single app)")
+    if result.sha256 and not _SHA256.fullmatch(result.sha256):
+        source.wrong("sha256", "expected the SHA-256 fingerprint of the certificate, 64 hexadecimal digits")
     source.finish()
     return result
 

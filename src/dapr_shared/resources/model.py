@@ -125,6 +125,20 @@ class TokenSource(Frozen, frozen=True, kw_only=True):
     env_ref: str = ""
 
 
+class CertificateName(Frozen, frozen=True, kw_only=True):
+    """What a client certificate says that proves the app: exactly one of the fields is given."""
+
+    spiffe_id: str = ""
+    """A subject alternative name of kind URI, `spiffe://…`."""
+    dns_name: str = ""
+    """A subject alternative name of kind DNS, in lower case."""
+    sha256: str = ""
+    """SHA-256 of the certificate itself (DER), 64 hexadecimal digits in lower case."""
+
+    def __str__(self) -> str:
+        return self.spiffe_id or self.dns_name or self.sha256
+
+
 class Listeners(Frozen, frozen=True, kw_only=True):
     """Listeners that belong to one app alone, so that whoever can reach them is this app.
 
@@ -167,6 +181,7 @@ class App(Frozen, frozen=True, kw_only=True):
     channel: AppChannel | None = None
     """`None`: the app only calls."""
     tokens: tuple[TokenSource, ...] = ()
+    certificates: tuple[CertificateName, ...] = ()
     listeners: Listeners = Listeners()
     secrets: AppSecrets = AppSecrets()
     configuration: str = ""

@@ -56,6 +56,7 @@ from dapr_shared.runtime.observer import AppObserver
 from dapr_shared.runtime.remembered import RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
+from dapr_shared.runtime.tls import FrontTls, front_tls
 from dapr_shared.security.limits import CallLimits
 from dapr_shared.wire.grpc.engines import engine
 
@@ -93,6 +94,7 @@ class Parts:
     grpc: GrpcFrontDoor
     public: PublicFrontDoor
     listeners: FrontListeners
+    tls: FrontTls | None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Put what is open on the stack; unwinding closes in the order: channels, external, watch, components."""
@@ -112,7 +114,10 @@ def assemble(
     api_token: str | None,
     stop: Callable[[bool], None],
 ) -> Parts:
-    """Make all parts; nothing is opened yet. Raises `CatalogError`, `ValueError` for an unknown gRPC engine."""
+    """Make all parts; nothing is opened yet.
+
+    Raises `CatalogError`, `SettingsError` for TLS files that do not fit, `ValueError` for an unknown gRPC engine.
+    """
     metrics = events.metrics
     apps = AppRegistry(single=single, api_token=api_token)
     health = HealthBlock(app_id=single.ref.app_id if single else None)
@@ -172,6 +177,7 @@ def assemble(
     streams = {"SubscribeTopicEventsAlpha1": TopicStreamRpc(streaming).subscribe}
     grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
+    tls = front_tls(settings, events)
     return Parts(
         apps=apps,
         rules=rules,
@@ -189,7 +195,8 @@ def assemble(
         http=http,
         grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),
-        listeners=FrontListeners(settings, http, grpc, grpc_engine, events),
+        listeners=FrontListeners(settings, http, grpc, grpc_engine, events, tls),
+        tls=tls,
     )
 
 

@@ -100,6 +100,9 @@ class Instance:
             self._background(stack, self._reload_on_request(), "reload on request")
             if watched is not None:
                 self._background(stack, self._reload_on_change(watched), "reload on change")
+            if parts.tls is not None:
+                parts.tls.tell()
+                self._background(stack, parts.tls.follow(), "reload of TLS files")
             parts.health.ready("runtime")
             self._events.ready(perf_counter() - started)
             yield
@@ -179,6 +182,8 @@ class Instance:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
             refresh, self._refresh_wanted = self._refresh_wanted, False
+            if refresh and self.parts.tls is not None:
+                await self.parts.tls.reload()
             await (self._reloader.refresh() if refresh else self._reloader.reload())
 
     async def _reload_on_change(self, watched: AsyncIterator[None]) -> None:

@@ -7,7 +7,8 @@ instance.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.model import Listeners
     from dapr_shared.runtime.settings import Settings
+    from dapr_shared.runtime.tls import FrontTls
     from dapr_shared.wire.grpc.interface import Engine, Method, Server
     from dapr_shared.wire.http.messages import Handler, Request
     from dapr_shared.wire.http.server import HttpServer
@@ -53,7 +55,10 @@ class FrontListeners:
         grpc: GrpcFrontDoor,
         engine: Engine,
         events: Events,
+        tls: FrontTls | None = None,
     ) -> None:
+        """With `tls` the shared listeners of the Dapr API speak TLS; all others are plain."""
+        self._tls = tls
         self._settings = settings
         self._http = http
         self._methods: Sequence[Method] = grpc.table()
@@ -62,6 +67,7 @@ class FrontListeners:
         self._events = events
         self._shared = _Open(*_bounds(settings.max_body_size, settings.read_buffer_size))
         self._limits = self._shared.limits
+        self._tls_engine = tls.grpc_engine(engine) if tls else engine
         self._extra: list[HttpServer] = []
         self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
 
@@ -87,11 +93,11 @@ class FrontListeners:
             return
         await self._open_any(
             settings.dapr_http_port,
-            lambda address: self._open_http(address, identity_http, self._shared, "--dapr-http-port"),
+            lambda address: self._open_http(address, identity_http, self._shared, "--dapr-http-port", self._tls),
         )
         await self._open_any(
             settings.dapr_grpc_port,
-            lambda address: self._open_grpc(address, identity_grpc, self._shared, "--dapr-grpc-port"),
+            lambda address: self._open_grpc(address, identity_grpc, self._shared, "--dapr-grpc-port", self._tls),
         )
 
     async def _open_any(self, port: int, opener: Callable[[str], object]) -> None:
@@ -177,23 +183,35 @@ class FrontListeners:
         for server in self._extra:
             server.close()
 
-    async def _open_http(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
+    async def _open_http(
+        self, where: str, identity: ListenerIdentity, into: _Open, flag: str, tls: FrontTls | None = None
+    ) -> None:
         try:
-            server = await serve(where, self._http, listener=identity, limits=into.limits, on_defect=self._defect)
-        except OSError as error:
-            raise port_taken(where, flag, error) from error
-        into.http.append(server)
-        self._events.listening(identity.name, "http", server.address)
-
-    async def _open_grpc(self, where: str, identity: ListenerIdentity, into: _Open, flag: str) -> None:
-        try:
-            server = await self._engine.serve(
-                where, self._methods, self._unknown, listener=identity, options=into.options
+            server = await serve(
+                where,
+                self._http,
+                listener=identity,
+                limits=into.limits,
+                ssl=tls.context if tls else None,
+                on_defect=self._defect,
+                on_trouble=partial(self._events.tls_trouble, identity.name),
             )
         except OSError as error:
             raise port_taken(where, flag, error) from error
+        into.http.append(server)
+        self._events.listening(identity.name, "https" if tls else "http", server.address)
+
+    async def _open_grpc(
+        self, where: str, identity: ListenerIdentity, into: _Open, flag: str, tls: FrontTls | None = None
+    ) -> None:
+        engine = self._tls_engine if tls else self._engine
+        options = replace(into.options, tls=tls.served) if tls else into.options
+        try:
+            server = await engine.serve(where, self._methods, self._unknown, listener=identity, options=options)
+        except OSError as error:
+            raise port_taken(where, flag, error) from error
         into.grpc.append(server)
-        self._events.listening(identity.name, "grpc", server.address)
+        self._events.listening(identity.name, "grpcs" if tls else "grpc", server.address)
 
     def _defect(self, request: Request, error: BaseException) -> None:
         self._events.defect(f"{request.method} {request.target[:100]!r}", error)

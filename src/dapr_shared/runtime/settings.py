@@ -141,6 +141,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_engine: Annotated[
         str, Flag("gRPC engine: aio, or native (extra `native`).", own=True, choices=("aio", "native"))
     ] = "aio"
+    tls_cert: Annotated[
+        str, Flag("Certificate of the HTTP and gRPC API, PEM: they speak TLS. Read again when it changes.", own=True)
+    ] = ""
+    tls_key: Annotated[str, Flag("Private key of --tls-cert, PEM, not encrypted.", own=True)] = ""
+    tls_client_ca: Annotated[
+        str, Flag("Authorities of client certificates, PEM: a client's certificate proves its app.", own=True)
+    ] = ""
+    tls_client_auth: Annotated[
+        str,
+        Flag(
+            "required: clients without a certificate are refused; optional: over HTTP they may use a token in its "
+            "place, and gRPC asks for none.",
+            own=True,
+            choices=("required", "optional"),
+        ),
+    ] = "required"
     max_calls_per_app: Annotated[int, Flag("API calls of one app in flight; 0: no limit.", _I, own=True)] = 1000
     data_dir: Annotated[
         str, Flag("Directory of the embedded state store; default: the user's state directory.", own=True)
@@ -202,10 +218,22 @@ def check(settings: Settings) -> Settings:
         )
     if settings.log_level.lower() not in LOG_LEVELS:
         raise SettingsError(f"--log-level {settings.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
+    _check_tls(settings)
     wrong = [name for name in settings.disable_init_endpoints if name not in ("config", "subscribe")]
     if wrong:
         raise SettingsError(f"--disable-init-endpoints {wrong[0]!r} is not one of config, subscribe")
     return _with_old_names(_with_health_defaults(_with_protocol(settings)))
+
+
+def _check_tls(settings: Settings) -> None:
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("--tls-cert and --tls-key belong together: give both or none")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise SettingsError("--tls-client-ca needs --tls-cert and --tls-key: without TLS no client has a certificate")
+    if settings.tls_client_auth == "optional" and not settings.tls_client_ca:
+        raise SettingsError("--tls-client-auth needs --tls-client-ca")
+    if settings.tls_cert and settings.unix_domain_socket:
+        raise SettingsError("--tls-cert and --unix-domain-socket exclude each other: Unix sockets speak no TLS")
 
 
 def _with_protocol(settings: Settings) -> Settings:

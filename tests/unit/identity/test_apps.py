@@ -9,7 +9,8 @@ import pytest
 from dapr_shared.core.ids import AppRef, app_id_problem
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError, RefusedError
 from dapr_shared.identity.caller import Evidence, ListenerIdentity, OperatorIdentity, RegisteredApp
-from dapr_shared.resources.model import App
+from dapr_shared.resources.model import App, CertificateName
+from dapr_shared.wire.tls import PeerCertificate
 
 A, B = AppRef("a"), AppRef("b")
 SHARED = ListenerIdentity("http")
@@ -137,3 +138,68 @@ def test_the_operator_acts_as_an_app_of_the_instance_alone(registry):
     assert refused.value.reason == "app_removed"
     single = AppRegistry(single=record(A), api_token="needed")
     assert single.identify([], OperatorIdentity(A)).evidence == (Evidence.OPERATOR,)
+
+
+URI, FINGERPRINT = "spiffe://test/a", "ab" * 32
+
+
+def certified(ref: AppRef, *names: CertificateName, token: bytes = b"") -> RegisteredApp:
+    app = App(name=ref.app_id, app_id=ref.app_id, namespace=ref.namespace, certificates=names)
+    digests = frozenset({sha256(token).digest()}) if token else frozenset[bytes]()
+    return RegisteredApp(ref, app, token_digests=digests)
+
+
+@pytest.fixture
+def with_certificates() -> AppRegistry:
+    made = AppRegistry()
+    a = (CertificateName(spiffe_id=URI), CertificateName(sha256=FINGERPRINT))
+    made.replace([
+        certified(A, *a, token=b"token-a"), certified(B, CertificateName(dns_name="b.test"), token=b"token-b")
+    ])  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize(
+    ("certificate", "tokens", "app", "evidence"),
+    [
+        (PeerCertificate("00", uris=(URI,)), [], A, (Evidence.CERTIFICATE,)),
+        (PeerCertificate("00", uris=("urn:x", URI)), [b""], A, (Evidence.CERTIFICATE,)),
+        (PeerCertificate(FINGERPRINT), [], A, (Evidence.CERTIFICATE,)),
+        (PeerCertificate("00", dns_names=("b.test",)), [], B, (Evidence.CERTIFICATE,)),
+        (PeerCertificate("00", uris=(URI,)), [b"token-a"], A, (Evidence.CERTIFICATE, Evidence.TOKEN)),
+        (PeerCertificate("00"), [b"token-b"], B, (Evidence.TOKEN,)),
+    ],
+)
+def test_a_certificate_proves_its_app(with_certificates, certificate, tokens, app, evidence):
+    """Any of its names or its fingerprint proves the app, alone and with its token; one of no app leaves it to the token."""
+    caller = with_certificates.identify(tokens, SHARED, certificate)
+    assert (caller.ref, caller.evidence) == (app, evidence)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "tokens", "reason"),
+    [
+        (PeerCertificate("00"), [], "unknown_certificate"),
+        (PeerCertificate("00", dns_names=(URI, FINGERPRINT), uris=("b.test",)), [], "unknown_certificate"),
+        (PeerCertificate("00", uris=(URI,)), [b"token-b"], "evidence_disagrees"),
+        (PeerCertificate("00", uris=(URI,)), [b"none"], "unknown_token"),
+        (PeerCertificate("00", uris=(URI,), dns_names=("b.test",)), [], "evidence_disagrees"),
+        (PeerCertificate("00", uris=(URI,), not_after=1.0), [], "certificate_expired"),
+        (PeerCertificate("00", uris=(URI,), not_after=1.0), [b"token-a"], "certificate_expired"),
+        (PeerCertificate("00", uris=(URI,)), [b"token-a", b"token-a"], "several_tokens"),
+    ],
+)
+def test_a_certificate_that_does_not_prove_one_app_is_refused(with_certificates, certificate, tokens, reason):
+    """Of two apps, of another than the token's, expired, of none, or a name in the place of another kind."""
+    with pytest.raises(RefusedError) as caught:
+        with_certificates.identify(tokens, SHARED, certificate)
+    assert caught.value.reason == reason
+
+
+def test_two_apps_cannot_claim_one_certificate(with_certificates):
+    """It is an error that names both and the certificate, and what was in force stays."""
+    with pytest.raises(IdentityConfigurationError, match=r"a.* and .*b.* both claim the certificate spiffe://test/a"):
+        with_certificates.replace([
+            certified(A, CertificateName(spiffe_id=URI)), certified(B, CertificateName(spiffe_id=URI))
+        ])  # fmt: skip
+    assert with_certificates.identify([b"token-b"], SHARED).ref == B

@@ -10,6 +10,7 @@ from dapr_shared.resources.model import (
     App,
     AppChannel,
     AppSecrets,
+    CertificateName,
     ChannelProtocol,
     ChannelTls,
     HealthCheck,
@@ -42,6 +43,10 @@ spec:
     - sha256: {HASH}
     - secretKeyRef: {{name: orders}}
     - envRef: ORDERS_TOKEN
+  certificates:
+    - spiffeId: spiffe://example.org/ns/shop/sa/orders
+    - dnsName: Orders.Shop.internal
+    - sha256: "{":".join([HASH[:2]] * 32)}"
   listeners: {{httpPort: 3601, grpcPort: 50011, unixSocket: run/orders.sock}}
   secrets: {{scopes: [{{storeName: local, defaultAccess: deny, allowedSecrets: [a, b], deniedSecrets: []}}]}}
   configuration: orders-config
@@ -74,6 +79,11 @@ def test_every_field_of_an_app_is_read(tmp_path: Path) -> None:
             TokenSource(sha256=HASH.lower()),
             TokenSource(secret_key_ref=SecretKeyRef(name="orders")),
             TokenSource(env_ref="ORDERS_TOKEN"),
+        ),
+        certificates=(
+            CertificateName(spiffe_id="spiffe://example.org/ns/shop/sa/orders"),
+            CertificateName(dns_name="orders.shop.internal"),
+            CertificateName(sha256=HASH[:2] * 32),
         ),
         listeners=Listeners(http_port=3601, grpc_port=50011, unix_socket=f"{tmp_path}/run/orders.sock"),
         secrets=AppSecrets(
@@ -332,3 +342,22 @@ def test_what_is_wrong_with_the_name_is_said(tmp_path: Path, metadata: str, mess
 def test_a_wrong_head_of_an_app_is_an_error(tmp_path: Path, head: str, message: str) -> None:
     """A resource of our own group is never skipped silently."""
     assert errors_of(tmp_path, head + "\nmetadata: {name: a}\n") == [f"res.yaml, document 1, line 1: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "problem"),
+    [
+        ("{spiffeId: 'https://example.org/x'}", "is not a SPIFFE id"),
+        ("{spiffeId: 'spiffe://example.org'}", "is not a SPIFFE id"),
+        ("{dnsName: '*.shop.internal'}", "is not a host name"),
+        ("{sha256: abc}", "64 hexadecimal digits"),
+        ("{dnsName: a, sha256: b}", "expected exactly one of spiffeId, dnsName, sha256"),
+        ("{commonName: orders}", "expected exactly one of spiffeId, dnsName, sha256, found none"),
+    ],
+)
+def test_a_wrong_certificate_is_named(tmp_path: Path, certificate: str, problem: str) -> None:
+    """What names no certificate of one app is an error that says which field and why."""
+    text = APP_HEAD + f"spec: {{certificates: [{certificate}]}}\n"
+    (found, *_) = errors_of(tmp_path, text)
+    assert problem in str(found)
+    assert "certificates" in str(found)

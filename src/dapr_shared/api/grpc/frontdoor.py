@@ -173,7 +173,9 @@ class GrpcFrontDoor:
         """Identify, authorize, take a place; the caller of this gives the place back."""
         tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
         _, trace = trace_of_grpc(self._tracing, call.metadata)
-        caller = self._pipeline.identify(tokens, call.listener, protocol="grpc", operation=operation, peer=call.peer)
+        caller = self._pipeline.identify(
+            tokens, call.listener, call.certificate, protocol="grpc", operation=operation, peer=call.peer
+        )
         if api and not self._pipeline.allowed(caller, "grpc", api, version):
             raise errors.UNIMPLEMENTED(api=operation)
         self._pipeline.enter(caller, operation)

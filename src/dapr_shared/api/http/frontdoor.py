@@ -134,8 +134,9 @@ class HttpFrontDoor:
     def _identify(self, call: HttpCall, operation: str) -> Caller:
         request = call.request
         return self._pipeline.identify(
-            request.header_values(_TOKEN), request.listener, protocol="http", operation=operation, peer=request.peer
-        )
+            request.header_values(_TOKEN), request.listener, request.certificate,
+            protocol="http", operation=operation, peer=request.peer,
+        )  # fmt: skip
 
     def _error(self, call: HttpCall, error: DaprError) -> Response:
         self._metrics.error_code(call.caller.app_id if call.caller else _NO_APP, error.row.code)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc.aio
@@ -22,9 +23,12 @@ import grpc.aio
 from dapr_shared.wire.grpc.address import TcpAddress, UnixAddress, bind_tcp, bind_unix, parse, resolve
 from dapr_shared.wire.grpc.interface import BidiHandler, Method, ServerOptions
 from dapr_shared.wire.grpc.serving import OnDefect, Service
+from dapr_shared.wire.grpc.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from dapr_shared.wire.tls import ServerTls
 
 FOREVER: Final = 10 * 365 * 86_400.0
 """Seconds; what "wait without end" is to grpc, for which no grace means to cancel at once."""
@@ -77,7 +81,9 @@ class AioServer:
         literals: list[TcpAddress],
         arguments: list[tuple[str, int]],
         on_defect: OnDefect,
+        tls: ServerTls | None = None,
     ) -> None:
+        self._tls = tls
         self._service = service
         self._address = address
         self._literals = literals
@@ -142,6 +148,8 @@ class AioServer:
 
     def _bind(self, server: grpc.aio.Server) -> None:
         add_port = cast("Any", server).add_insecure_port
+        if self._tls is not None:
+            add_port = partial(_add_secure_port, server, server_credentials(self._tls))
         if isinstance(self._address, UnixAddress):
             bind_unix(add_port, self._address)
             return
@@ -173,6 +181,10 @@ class AioServer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 return
+
+
+def _add_secure_port(server: grpc.aio.Server, credentials: grpc.ServerCredentials, address: str) -> int:
+    return cast("Any", server).add_secure_port(address, credentials)
 
 
 class AioEngine:
@@ -207,7 +219,11 @@ class AioEngine:
         arguments = server_options(options)
         if options.idle_timeout:
             arguments.append(("grpc.max_connection_idle_ms", round(options.idle_timeout * 1000)))
-        service = Service(methods, unknown, listener, self._on_defect)
-        server = AioServer(service, wanted, literals, arguments, self._on_defect)
+        tls = options.tls if isinstance(wanted, TcpAddress) else None
+        if tls is not None:
+            arguments.append(("grpc.server_handshake_timeout_ms", round(options.handshake_timeout * 1000)))
+        certified = tls is not None and tls.files.client_ca is not None and tls.files.client_required
+        service = Service(methods, unknown, listener, self._on_defect, certified=certified)
+        server = AioServer(service, wanted, literals, arguments, self._on_defect, tls)
         await server.start()
         return server

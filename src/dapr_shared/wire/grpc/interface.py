@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from dapr_shared.core.errors import GrpcCode
+    from dapr_shared.wire.tls import PeerCertificate, ServerTls
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 """Lower-case keys; values are `bytes` for keys that end in `-bin`, `str` otherwise."""
@@ -66,6 +67,11 @@ class Call(Protocol):
     @property
     def listener(self) -> object:
         """What the engine was given for the listener that accepted the call: the evidence of the listener."""
+        ...
+
+    @property
+    def certificate(self) -> PeerCertificate | None:
+        """The client's verified certificate, on a TLS listener that requires one."""
         ...
 
     @property
@@ -123,6 +129,10 @@ class ServerOptions:
     """Calls at a time on one connection; a client keeps further ones waiting on its side."""
     reuse_port: bool = False
     """Let several processes share the port (SO_REUSEPORT), as workers do; otherwise a busy port is an error."""
+    tls: ServerTls | None = None
+    """What a TCP listener serves TLS with; `None`: it speaks plain HTTP/2."""
+    handshake_timeout: float = 10.0
+    """Seconds for a TLS handshake; afterwards the connection is closed."""
 
 
 class Server(Protocol):
@@ -157,7 +167,8 @@ class Engine(Protocol):
     ) -> Server:
         """Listen on `host:port` or `unix:path`; methods not in the table go to `unknown`.
 
-        Raises `OSError` when the address cannot be bound, also when another server of this kind holds it.
+        Raises `OSError` when the address cannot be bound, also when another server of this kind holds it;
+        `ValueError` when the options ask for TLS and the engine has none.
         """
         ...
 

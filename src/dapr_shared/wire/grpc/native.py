@@ -108,6 +108,8 @@ class NativeEngine:
         be bound, `ValueError` when it is malformed or a method is in the table twice.
         """
         options = options or ServerOptions()
+        if options.tls is not None:
+            raise ValueError("the gRPC engine 'native' has no TLS: choose the engine 'aio'")
         wanted = parse(address)
         literals = (await resolve(wanted))[:1] if isinstance(wanted, TcpAddress) else []
         service = Service(methods, unknown, listener, self._on_defect, unary_headers_with_answer=True)

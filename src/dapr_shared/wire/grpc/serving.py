@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -29,6 +29,10 @@ from dapr_shared.wire.grpc.interface import (
     UnaryHandler,
 )
 from dapr_shared.wire.grpc.metadata import Pairs, answer_metadata, received_metadata
+from dapr_shared.wire.grpc.tls import certificate_of
+
+if TYPE_CHECKING:
+    from dapr_shared.wire.tls import PeerCertificate
 
 OnDefect: TypeAlias = Callable[[str, BaseException], None]
 """Called with the full method name and what a handler raised that is no `GrpcError`: a defect of ours. The name is
@@ -60,12 +64,24 @@ class ServerCall:
     """`Call` over a `ServicerContext`."""
 
     __slots__ = (
-        "_context", "_headers_with_answer", "_initial_sent", "_listener", "_metadata", "_method", "_trailers", "_waiting",
+        "_certified", "_context", "_headers_with_answer", "_initial_sent", "_listener", "_metadata", "_method", "_trailers", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, context: Context, method: str, listener: object, *, headers_with_answer: bool = False) -> None:
-        """`headers_with_answer`: the engine sends initial metadata with the answer, and drops them with an error."""
+    def __init__(
+        self,
+        context: Context,
+        method: str,
+        listener: object,
+        *,
+        headers_with_answer: bool = False,
+        certified: bool = False,
+    ) -> None:
+        """`headers_with_answer`: the engine sends initial metadata with the answer, and drops them with an error.
+
+        `certified`: the listener requires client certificates.
+        """
         self._context = context
+        self._certified = certified
         self._headers_with_answer = headers_with_answer
         self._waiting: Pairs = ()
         """Initial metadata that only an answer would take along."""
@@ -92,6 +108,11 @@ class ServerCall:
     def listener(self) -> object:
         """The evidence of the listener."""
         return self._listener
+
+    @property
+    def certificate(self) -> PeerCertificate | None:
+        """The client's verified certificate."""
+        return certificate_of(self._context) if self._certified else None
 
     @property
     def peer(self) -> str:
@@ -188,12 +209,14 @@ class Service:
         on_defect: OnDefect,
         *,
         unary_headers_with_answer: bool = False,
+        certified: bool = False,
     ) -> None:
-        """`unary_headers_with_answer`: of a unary call that fails the engine drops the initial metadata.
+        """`certified`: the listener requires client certificates. `unary_headers_with_answer`: of a unary call that fails the engine drops the initial metadata.
 
         They are sent as trailers then. Raises `ValueError` when a method is in the table twice.
         """
         self._listener = listener
+        self._certified = certified
         self._unary_headers_with_answer = unary_headers_with_answer
         self._on_defect = on_defect
         self._unknown = unknown
@@ -246,7 +269,7 @@ class Service:
         with_answer = self._unary_headers_with_answer
 
         async def run(request: bytes, context: Context) -> bytes:
-            call = ServerCall(context, name, self._listener, headers_with_answer=with_answer)
+            call = ServerCall(context, name, self._listener, headers_with_answer=with_answer, certified=self._certified)
             return await self._answer(call, unary, request)
 
         return run
@@ -255,7 +278,7 @@ class Service:
         client_stream = cast("ClientStreamHandler", handler)
 
         async def run(_: object, context: Context) -> bytes:
-            call = ServerCall(context, name, self._listener)
+            call = ServerCall(context, name, self._listener, certified=self._certified)
             return await self._answer(call, client_stream, Requests(context))
 
         return run
@@ -264,7 +287,7 @@ class Service:
         server_stream = cast("ServerStreamHandler", handler)
 
         async def run(request: bytes, context: Context) -> None:
-            call = ServerCall(context, name, self._listener)
+            call = ServerCall(context, name, self._listener, certified=self._certified)
             await self._answer_all(call, server_stream, request)
 
         return run
@@ -273,7 +296,7 @@ class Service:
         bidi = cast("BidiHandler", handler)
 
         async def run(_: object, context: Context) -> None:
-            call = ServerCall(context, name, self._listener)
+            call = ServerCall(context, name, self._listener, certified=self._certified)
             await self._answer_all(call, bidi, Requests(context))
 
         return run

@@ -14,6 +14,7 @@ from dapr_shared.wire.http.body import IncomingBody
 from dapr_shared.wire.http.intake import Phase, RequestIntake
 from dapr_shared.wire.http.messages import BodyError, Request, Response
 from dapr_shared.wire.http.outgoing import write_chunk, write_whole
+from dapr_shared.wire.tls import peer_certificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dapr_shared.wire.http.head import RequestHead
     from dapr_shared.wire.http.messages import Body
     from dapr_shared.wire.http.server import ServerState
+    from dapr_shared.wire.tls import PeerCertificate
 
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 64 * 1024**2
@@ -34,10 +36,13 @@ class AnswerError(Exception):
 class ServerConnection(RequestIntake):
     """The server's protocol class; asyncio calls it, the handler's task writes through it."""
 
-    __slots__ = ("_discarded", "_peer", "_task", "_unsent", "_write_deadline", "_write_paused", "_write_waiter")
+    __slots__ = (
+        "_certificate", "_discarded", "_peer", "_task", "_unsent", "_write_deadline", "_write_paused", "_write_waiter",
+    )  # fmt: skip
 
     def __init__(self, state: ServerState) -> None:
         super().__init__(state)
+        self._certificate: PeerCertificate | None = None
         self._peer = ""
         self._task: asyncio.Task[None] | None = None
         self._discarded = 0
@@ -54,6 +59,9 @@ class ServerConnection(RequestIntake):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = str(cast("tuple[object, ...]", peer)[0])
+        secured = transport.get_extra_info("ssl_object")
+        if secured is not None and (der := secured.getpeercert(binary_form=True)):
+            self._certificate = peer_certificate(der)
         state = self._state
         state.enter(self)
         self._deadline = state.now + state.limits.header_timeout + state.step
@@ -153,6 +161,7 @@ class ServerConnection(RequestIntake):
             version=head.version,
             peer=self._peer,
             listener=state.listener,
+            certificate=self._certificate,
         )
         self._phase = Phase.BUSY
         self._deadline = inf
@@ -271,6 +280,9 @@ class ServerConnection(RequestIntake):
             self._on_head(data)
         else:
             self._deadline = state.now + state.limits.idle_timeout + state.step
+
+    def _on_tls(self) -> None:
+        self._state.on_trouble("tls", self._peer, "")
 
     def _refuse(self, status: int) -> None:
         """Answer a request that is no request, and close."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from enum import IntEnum
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from dapr_shared.wire.http.answer import CONTINUE
 from dapr_shared.wire.http.body import IncomingBody
@@ -22,6 +22,9 @@ from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT
 if TYPE_CHECKING:
     from dapr_shared.wire.http.messages import Body
     from dapr_shared.wire.http.server import ServerState
+
+_TLS_RECORD: Final = 0x16
+"""With this byte a TLS handshake begins, and no request does."""
 
 
 class Phase(IntEnum):
@@ -86,6 +89,10 @@ class RequestIntake(asyncio.Protocol):
         """Answer what is no request, and close."""
         raise NotImplementedError
 
+    def _on_tls(self) -> None:
+        """Tell that the peer speaks TLS to a listener that does not."""
+        raise NotImplementedError
+
     # Heads and bodies -----------------------------------------------------------------------------------------------------
 
     def _on_head(self, data: bytes) -> None:
@@ -114,6 +121,8 @@ class RequestIntake(asyncio.Protocol):
         if len(data) > self._state.limits.header_bytes:
             self._refuse(431)
         elif not (data[0] == 0x0D or 0x41 <= data[0] <= 0x7A) or hopeless(data, len(self._buffer)):
+            if data[0] == _TLS_RECORD:
+                self._on_tls()
             self._refuse(400)
         else:
             if not self._buffer:

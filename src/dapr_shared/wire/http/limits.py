@@ -26,6 +26,8 @@ class ServerLimits:
     """Seconds that a kept connection may wait for its next request."""
     connections: int = 10000
     """Open at once; further ones are answered 503 and closed."""
+    handshakes: int = 256
+    """TLS handshakes at once; one more ends the oldest of them."""
     pipelined: int = 16
     """Header blocks' worth of bytes that may wait behind the request in progress before reading is paused."""
 

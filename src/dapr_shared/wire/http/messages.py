@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from dapr_shared.wire.tls import PeerCertificate
+
 Header: TypeAlias = tuple[bytes, bytes]
 Headers: TypeAlias = list[Header]
 
@@ -54,7 +56,7 @@ class BodyTooLargeError(BodyError):
 class Request:
     """One request, server side. Plain attributes: this class is made for every request."""
 
-    __slots__ = ("body", "headers", "listener", "method", "peer", "target", "version")
+    __slots__ = ("body", "certificate", "headers", "listener", "method", "peer", "target", "version")
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Request:
         version: str = "1.1",
         peer: str = "",
         listener: object = None,
+        certificate: PeerCertificate | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -76,6 +79,8 @@ class Request:
         """Address of the sender, for logs and forwarding headers; never evidence."""
         self.listener = listener
         """What the server was given for the listener that accepted the connection: the evidence of the listener."""
+        self.certificate = certificate
+        """The client's verified certificate, on a TLS listener that asks for one."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; `name` in lower case."""

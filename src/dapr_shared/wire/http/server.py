@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from dapr_shared.wire.http.connection import ServerConnection
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.listener import BACKLOG, address_of, open_listener, remove_socket_file
+from dapr_shared.wire.http.tls_acceptor import OnTrouble, TlsAcceptor, ignore_trouble
 
 if TYPE_CHECKING:
-    import socket
     import ssl as tls
     from collections.abc import Callable
 
@@ -41,6 +42,7 @@ class ServerState:
         limits: ServerLimits,
         listener: object,
         on_defect: Callable[[Request, BaseException], None] | None,
+        on_trouble: OnTrouble,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.handler = handler
@@ -58,6 +60,8 @@ class ServerState:
         """The loop's time at the last tick."""
         self.date = b""
         """The date header, as of the last tick."""
+        self.on_trouble = on_trouble
+        """Hears of connections that came to nothing over TLS."""
         self._on_defect = on_defect
         self._timer: asyncio.TimerHandle | None = None
 
@@ -96,13 +100,16 @@ class HttpServer:
     """One listening server; made by `serve`."""
 
     def __init__(
-        self, state: ServerState, acceptor: asyncio.Server, listener: socket.socket, ssl: tls.SSLContext | None
+        self,
+        state: ServerState,
+        acceptor: asyncio.Server | TlsAcceptor,
+        listener: socket.socket,
     ) -> None:
         self._state = state
         self._acceptor = acceptor
+        self._tls = acceptor if isinstance(acceptor, TlsAcceptor) else None
         self._listener: socket.socket | None = listener
         """A second handle of the listening socket, to take over what waits in its backlog when accepting stops."""
-        self._ssl = ssl
         self.address = address_of(listener)
         """`host:port` with the real port, `[v6]:port`, or `unix:/path`."""
         self._inode = Path(self._path).stat().st_ino if self._path else 0
@@ -128,8 +135,10 @@ class HttpServer:
         await self._stop_accepting()
         try:
             async with asyncio.timeout(grace):
-                if state.connections:
+                if state.connections or (self._tls is not None and self._tls.shaking):
                     await asyncio.sleep(_DRAIN_WINDOW)
+                if self._tls is not None:
+                    self._tls.drop()
                 for connection in tuple(state.connections):
                     connection.close_idle()
                 await state.empty.wait()
@@ -146,6 +155,8 @@ class HttpServer:
         self._state.closed = True
         self._state.draining = True
         self._close_listener()
+        if self._tls is not None:
+            self._tls.drop()
         for connection in tuple(self._state.connections):
             connection.abort()
 
@@ -157,16 +168,17 @@ class HttpServer:
             return
         for _ in range(BACKLOG):
             try:
-                accepted, _peer = listener.accept()
+                accepted, peer = listener.accept()
             except OSError:
                 break
+            if self._tls is not None:
+                self._tls.take(accepted, peer)
+                continue
             accepted.settimeout(0)
             with contextlib.suppress(OSError):
                 # Shielded: uvloop never tells a protocol of the loss of a connection whose opening is cancelled late.
                 await asyncio.shield(
-                    self._state.loop.connect_accepted_socket(
-                        lambda: ServerConnection(self._state), accepted, ssl=self._ssl
-                    )
+                    self._state.loop.connect_accepted_socket(lambda: ServerConnection(self._state), accepted)
                 )
         self._close_listener()
 
@@ -185,34 +197,45 @@ async def serve(
     *,
     listener: object = None,
     limits: ServerLimits | None = None,
-    ssl: tls.SSLContext | None = None,
+    ssl: tls.SSLContext | Callable[[], tls.SSLContext] | None = None,
     on_defect: Callable[[Request, BaseException], None] | None = None,
+    on_trouble: OnTrouble = ignore_trouble,
     reuse_port: bool = False,
 ) -> HttpServer:
     """Listen on `host:port`, `[v6]:port` or `unix:/path`, and call `handler` for every request.
 
     `listener` is handed on in every `Request`, as the evidence of the listener. `on_defect` hears of what escapes a
-    handler and of answers that cannot be sent; without it they go to the loop's exception handler. `reuse_port` lets
+    handler and of answers that cannot be sent; without it they go to the loop's exception handler. With `ssl` the
+    listener speaks TLS alone; given as a function it is asked for each connection. `on_trouble` hears (why, peer,
+    problem) of connections that came to nothing (`tls_acceptor.Trouble`). `reuse_port` lets
     several workers listen on one port. A Unix socket gets mode 0600; a stale file is replaced. Raises `OSError` when
     the address cannot be bound (a live Unix socket included), `ValueError` when it is no address.
     """
     limits = limits or ServerLimits()
     loop = asyncio.get_running_loop()
-    state = ServerState(handler, limits, listener, on_defect)
+    state = ServerState(handler, limits, listener, on_defect, on_trouble)
     bound = await open_listener(loop, address, reuse_port=reuse_port)
     second = bound.dup()
     second.settimeout(0)
     try:
-        create = loop.create_unix_server if address.startswith("unix:") else loop.create_server
-        acceptor = await create(
-            lambda: ServerConnection(state),
-            sock=bound,
-            backlog=BACKLOG,
-            ssl=ssl,
-            ssl_handshake_timeout=limits.header_timeout if ssl is not None else None,
-        )
+        acceptor = await _accepting(state, bound, ssl)
     except BaseException:
         bound.close()
         second.close()
         raise
-    return HttpServer(state, acceptor, second, ssl)
+    return HttpServer(state, acceptor, second)
+
+
+async def _accepting(
+    state: ServerState, bound: socket.socket, ssl: tls.SSLContext | Callable[[], tls.SSLContext] | None
+) -> asyncio.Server | TlsAcceptor:
+    def make() -> ServerConnection:
+        return ServerConnection(state)
+
+    if ssl is not None:
+        context = ssl if callable(ssl) else lambda: ssl
+        acceptor = TlsAcceptor(bound, context, make, state.limits, state.on_trouble)
+        acceptor.start()
+        return acceptor
+    create = state.loop.create_unix_server if bound.family == socket.AF_UNIX else state.loop.create_server
+    return await create(make, sock=bound, backlog=BACKLOG)
