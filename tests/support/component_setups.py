@@ -72,6 +72,19 @@ def state_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup({}, own_clock=True)
 
 
+def bindings_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    server = postgres_server.shared_server()
+    return Setup(postgres_server.metadata(server, server.new_database()), durable=True)
+
+
+def configuration_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    server = postgres_server.shared_server()
+    database = server.new_database()
+    server.sql(postgres_server.CONFIGURATION, database)
+    metadata = postgres_server.metadata(server, database, table="configtable", notifyChannel="config")
+    return Setup(metadata, durable=True)
+
+
 def state_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     server = postgres_server.shared_server()
     return Setup(postgres_server.metadata(server, server.new_database()), durable=True, json_by_value=True)
@@ -165,7 +178,9 @@ def setup_key(row: CatalogRow) -> str:
 
 
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
+    "bindings.postgresql": (bindings_postgresql,),
     "bindings.redis": (plain_redis,),
+    "configuration.postgresql": (configuration_postgresql,),
     "configuration.redis": (plain_redis,),
     "lock.redis": (plain_redis,),
     "pubsub.in-memory": (pubsub_memory,),

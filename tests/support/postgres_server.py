@@ -27,6 +27,19 @@ from tests.support.required import need
 
 USER = "dapr"
 PASSWORD = "p-for-tests"
+CONFIGURATION = """
+SET ROLE dapr;
+CREATE TABLE configtable (key VARCHAR NOT NULL, value VARCHAR NOT NULL, version VARCHAR NOT NULL, metadata JSON);
+CREATE FUNCTION tell_configuration() RETURNS TRIGGER AS $$
+BEGIN
+  PERFORM pg_notify('config', json_build_object('table', TG_TABLE_NAME, 'action', TG_OP,
+    'data', CASE WHEN TG_OP = 'DELETE' THEN row_to_json(OLD) ELSE row_to_json(NEW) END)::text);
+  RETURN NULL;
+END; $$ LANGUAGE plpgsql;
+CREATE TRIGGER tell_configuration AFTER INSERT OR UPDATE OR DELETE ON configtable
+  FOR EACH ROW EXECUTE FUNCTION tell_configuration();
+"""
+"""The table of a configuration store and its trigger, as an operator makes them."""
 _DEBIAN = Path("/usr/lib/postgresql")
 _START_SECONDS = 60
 

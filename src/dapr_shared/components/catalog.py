@@ -60,10 +60,24 @@ class CatalogRow:
 
 BUILT_IN: tuple[CatalogRow, ...] = (
     CatalogRow(
+        "bindings.postgresql",
+        "dapr_shared.components.postgresql.bindings:PostgresBinding",
+        "SQL that apps run on PostgreSQL: exec, query",
+        aliases=("bindings.postgres",),
+        extra="postgresql",
+    ),
+    CatalogRow(
         "bindings.redis",
         "dapr_shared.components.redis.bindings:RedisBinding",
         "Texts in Redis or Valkey: create, get, delete, increment",
         extra="redis",
+    ),
+    CatalogRow(
+        "configuration.postgresql",
+        "dapr_shared.components.postgresql.configuration:PostgresConfigurationStore",
+        "Items in a table of PostgreSQL, with changes told by NOTIFY",
+        aliases=("configuration.postgres",),
+        extra="postgresql",
     ),
     CatalogRow(
         "configuration.redis",

@@ -147,8 +147,11 @@ class Client:
             raise
         except Exception as error:
             if connection is not None:
-                usable = isinstance(error, BackendError | asyncpg.PostgresError) and not self._clean
-                self._release(connection, usable=usable)
+                usable = isinstance(error, BackendError | asyncpg.PostgresError)
+                if usable and self._clean:
+                    self._recover(connection)
+                else:
+                    self._release(connection, usable=usable)
                 if connection.is_closed():
                     self._end_idle_now()  # the others are likely lost as well, and not known to be yet
             if self._closed and not isinstance(error, BackendError):
