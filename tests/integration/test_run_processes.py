@@ -84,6 +84,31 @@ def test_ctrl_c_in_a_terminal(tmp_path):
     assert "app orders has stopped (SIGTERM)" in text
 
 
+def test_a_closed_terminal_ends_the_run(tmp_path):
+    """When its terminal window is closed, the run ends with its apps; without a terminal SIGHUP reads resources again."""
+    serving(tmp_path)
+    with running(tmp_path, FLAGS, terminal=True) as run:
+        pids = [*all_pids(tmp_path), run.process.pid]
+        run.wait_for("app stock listens")
+        os.close(run.terminal)
+        run.terminal = os.open(os.devnull, os.O_RDONLY)
+        run.wait()
+        wait_until_gone(pids)
+
+
+def test_hang_up_without_a_terminal(tmp_path):
+    """Without a terminal SIGHUP reads the resources again, as it does for every instance; the apps go on."""
+    serving(tmp_path)
+    with running(tmp_path, FLAGS) as run:
+        pids = all_pids(tmp_path)
+        run.wait_for("app stock listens")
+        run.process.send_signal(signal.SIGHUP)
+        (log,) = (tmp_path / ".dapr" / "logs").iterdir()
+        run.wait_until(lambda: "reload" in log.read_text())
+        assert all(runs(pid) for pid in pids)
+        assert run.end() == 0
+
+
 def test_no_colours_where_nobody_wants_them(tmp_path):
     """NO_COLOR is kept to in a terminal too."""
     write_run_file(tmp_path, [{"appDirPath": "a", "command": ["printf", "\\033[31mred\\n"]}])

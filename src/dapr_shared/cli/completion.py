@@ -28,6 +28,8 @@ def _run() -> Any:
         del given
 
     parameters = [_parameter(spec) for spec in flags()]
+    run_file = Annotated[str, Parameter(name=["--run-file", "-f"], help="Run file, or the directory of a dapr.yaml")]
+    parameters.append(inspect.Parameter("run_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=run_file))
     run.__doc__ = "Start an instance."
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

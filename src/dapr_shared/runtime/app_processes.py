@@ -68,7 +68,11 @@ class AppProcesses:
 
     # The keeper ------------------------------------------------------------------------------------------------------
     def open(self) -> io.FileIO:
-        """Start the keeper; the stream for the instance's own lines, so that no two processes write to one console."""
+        """Start the keeper; the stream for the instance's own lines, so that no two processes write to one console.
+
+        Raises `OSError` where no process can be started.
+        """
+        self._on_terminal = os.isatty(sys.stdout.fileno())
         ours, theirs = socket.socketpair()
         log_read, log_write = os.pipe()
         with theirs:
@@ -94,6 +98,10 @@ class AppProcesses:
         self._log = ConsoleStream(log_write)
         self._order(log=log_read, coloured=self._log.isatty(), apps=apps)
         return self._log
+
+    def terminal_gone(self) -> bool:
+        """Whether the run was begun on a terminal that is closed by now."""
+        return self._on_terminal and not os.isatty(sys.stdout.fileno())
 
     def close(self) -> None:
         """Let the keeper end: it writes what is left first."""
@@ -207,4 +215,4 @@ class ConsoleStream(io.FileIO):
 
     def isatty(self) -> bool:
         """Whether the lines end up on a terminal that has colours."""
-        return os.isatty(1) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        return os.isatty(sys.stdout.fileno()) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

@@ -47,7 +47,11 @@ def run_apps(run_: Run, *, command: str, without_effect: Sequence[str]) -> int:
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{command}: {error}\n")
         return 1
-    console = run_.processes.open()
+    try:
+        console = run_.processes.open()
+    except OSError as error:
+        sys.stderr.write(f"{command}: no process can be started: {error.strerror or error}\n")
+        return 1
     try:
         code = run(settings, command=command, embedded=True, without_effect=without_effect, apps=run_, console=console)
     finally:
@@ -163,7 +167,7 @@ class _Life:
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGHUP, instance.request_reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, instance)
         async with instance.running():
             try:
                 await self._run_until_stop(instance)
@@ -205,6 +209,13 @@ class _Life:
             failed.cancel()
             stopped.cancel()
             ended.cancel()
+
+    def _hung_up(self, instance: Instance) -> None:
+        """SIGHUP: read the resources again; but a run whose terminal was closed ends, as nobody could end it."""
+        if self._processes is not None and self._processes.terminal_gone():
+            self._signalled(signal.SIGHUP)
+        else:
+            instance.request_reload()
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():
