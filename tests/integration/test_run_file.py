@@ -111,6 +111,32 @@ def test_resources_of_one_app_are_its_own(tmp_path):
         assert components_of(run, "orders") == {"store"}
 
 
+def test_copies_of_one_broker_file(tmp_path):
+    """Each app may have its copy of one file: the broker is the same, and each app has a consumer group of its own."""
+    two_apps(tmp_path)
+    broker = component("pubsub", "pubsub.sqlite", connectionString=str(tmp_path / "broker.db"), consumerID="shop")
+    for name in ("orders", "stock"):
+        (tmp_path / name / ".dapr" / "resources").mkdir(parents=True)
+        write_resources(tmp_path / name / ".dapr" / "resources" / "pubsub.yaml", [broker])
+        subscription = {
+            "apiVersion": "dapr.io/v2alpha1",
+            "kind": "Subscription",
+            "metadata": {"name": "sold"},
+            "spec": {"pubsubname": "pubsub", "topic": "sold", "routes": {"default": f"/{name}"}},
+        }
+        write_resources(tmp_path / name / ".dapr" / "resources" / "sold.yaml", [subscription])
+    with running(tmp_path, QUICK) as run:
+        for name in ("orders", "stock"):
+            subscriptions = run.wait_until(
+                lambda name=name: run.ask(name, "GET", "/v1.0/metadata").json().get("subscriptions")
+            )
+            assert [list(one["rules"]) and one["rules"][0]["path"] for one in subscriptions] == [f"/{name}"]
+        headers = [("content-type", "application/json")]
+        assert run.ask("orders", "POST", "/v1.0/publish/pubsub/sold", headers=headers, body=b'"tea"').status == 204
+        run.wait_for('== APP - orders == got .*"tea"')
+        run.wait_for('== APP - stock == got .*"tea"')
+
+
 def test_configuration_and_secrets_of_one_app(tmp_path):
     """An app's Configuration is its own, also where two have one name; its secret store is open to it alone."""
     two_apps(tmp_path)

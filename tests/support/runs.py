@@ -61,12 +61,13 @@ class Run:
             time.sleep(_POLL)
         raise AssertionError(f"never printed {pattern!r}:\n{self.text()}")
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is so."""
+    def wait_until(self, condition: Callable[[], Any]) -> Any:
+        """Wait until something is so; what it is."""
         deadline = time.monotonic() + PATIENCE
-        while not condition():
+        while not (found := condition()):
             assert time.monotonic() < deadline, self.text()
             time.sleep(_POLL)
+        return found
 
     def port(self, app: str, protocol: str = "HTTP") -> int:
         """The port of an app's own API."""

@@ -213,6 +213,8 @@ class Component(Frozen, frozen=True, kw_only=True):
     """`auth.secretStore`; empty: the platform's default."""
     scopes: tuple[str, ...] = ()
     """App ids that may use it; empty: all."""
+    audience: tuple[str, ...] | None = None
+    """App ids that may use it, beside its scopes: those to which a run file gives the file it stands in; `None`: all."""
     origin: Origin = NOWHERE
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dapr_shared.components.definition import ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
+from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, resolve
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from dapr_shared.components.definition import ComponentError
     from dapr_shared.components.registry import Applied, ComponentRegistry
-    from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.model import Component
 
@@ -132,7 +132,10 @@ class ComponentLoader:
                 tell_problem(self._events, failure)
                 return None
             raise failure from error
-        return Definition(component, values)
+        audience = None
+        if component.audience is not None:
+            audience = frozenset(AppRef(app_id, component.namespace) for app_id in component.audience)
+        return Definition(component, values, audience)
 
     async def _apply(
         self, definitions: Sequence[Definition], apps: Collection[AppRef], *, only_secret_stores: bool = False

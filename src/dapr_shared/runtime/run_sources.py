@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from dapr_shared.resources.run_file import RunApp
     from dapr_shared.runtime.settings import Settings
 
-_NARROWED = ("components", "http_endpoints", "subscriptions", "resiliencies", "others")
-"""Kinds with scopes."""
+_NARROWED = ("http_endpoints", "subscriptions", "resiliencies", "others")
+"""Kinds with scopes, and without an audience of their own."""
 _SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
 
 
@@ -109,11 +109,16 @@ class RunSources(Sources):
         return dict(found.values())
 
     def _narrowed(self, resources: Resources, app_ids: Sequence[str]) -> Resources:
-        """For these apps alone: their ids become the scopes, or what the scopes leave of them (design §5.4)."""
+        """For these apps alone (design §5.4).
+
+        They are the audience of components, whose written scopes also say whose a consumer group is. Of other kinds
+        their ids become the scopes, or what the scopes leave of them.
+        """
         if len(app_ids) == len(self._placed):
             return resources
-
-        changes = {
+        audience = tuple(app_ids)
+        components = (msgspec.structs.replace(component, audience=audience) for component in resources.components)
+        changes: dict[str, tuple[object, ...]] = {
             kind: tuple(
                 msgspec.structs.replace(resource, scopes=scopes)
                 for resource in getattr(resources, kind)
@@ -121,7 +126,7 @@ class RunSources(Sources):
             )
             for kind in _NARROWED
         }
-        return msgspec.structs.replace(resources, **changes)
+        return msgspec.structs.replace(resources, components=tuple(components), **changes)
 
     def _configurations(self, errors: list[ResourceError]) -> tuple[Configuration, ...]:
         """Those of the apps; each is known by its path, since names may be the same or none."""
@@ -149,7 +154,12 @@ class RunSources(Sources):
 
     def _app(self, placed: PlacedApp, resources: Resources) -> App:
         app = placed.app
-        sees = (c for c in resources.components if not c.scopes or app.app_id in c.scopes)
+        sees = (
+            component
+            for component in resources.components
+            if (not component.scopes or app.app_id in component.scopes)
+            and (component.audience is None or app.app_id in component.audience)
+        )
         stores = dict.fromkeys(c.name for c in sees if c.type.casefold().startswith(_SECRET_STORES))
         token = hashlib.sha256(placed.token.encode("utf-8", "surrogateescape")).hexdigest()
         return App(

@@ -64,7 +64,7 @@ def test_free_ports_avoid_named_ones():
     assert port not in free_ports(20, {port})
 
 
-def test_resources_become_scopes(folder):
+def test_resources_have_an_audience(folder):
     """A path of one app is seen by that app alone; the built-in components by the apps without any path."""
     (folder / "res" / "a.yaml").write_text(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: a}\nspec: {type: state.in-memory}\n---\n"
@@ -73,8 +73,8 @@ def test_resources_become_scopes(folder):
         "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: intruder}\nspec: {}\n"
     )
     resources = planned(folder, f"version: 1\n{TWO}").sources.read()
-    assert {c.name: c.scopes for c in resources.components} == {
-        "a": ("orders",), "statestore": ("stock",), "pubsub": ("stock",),
+    assert {c.name: (c.audience, c.scopes) for c in resources.components} == {
+        "a": (("orders",), ()), "b": (("orders",), ("stock",)), "statestore": (("stock",), ()), "pubsub": (("stock",), ()),
     }  # fmt: skip
     assert [s.scopes for s in resources.subscriptions] == [("orders",)]
     assert [app.app_id for app in resources.apps] == ["orders", "stock"]
@@ -87,7 +87,7 @@ def test_a_path_of_all_apps_needs_no_scopes(folder):
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: a}\nspec: {type: state.in-memory}\n"
     )
     text = "version: 1\napps: [{appDirPath: orders, resourcesPath: link}, {appDirPath: stock, resourcesPath: res}]"
-    assert [(c.name, c.scopes) for c in planned(folder, text).sources.read().components] == [("a", ())]
+    assert [(c.name, c.audience) for c in planned(folder, text).sources.read().components] == [("a", None)]
 
 
 def test_errors_of_all_paths_are_told_together(folder):
