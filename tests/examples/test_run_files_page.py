@@ -5,58 +5,43 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dapr_shared.resources import run_file
 from dapr_shared.resources.run_file import load_run_file
-from tests.support.demo import CHECKOUT, PATIENCE
+from tests.support.demo import CHECKOUT
+from tests.support.pages import Page
 from tests.support.required import need_command
 from tests.support.runs import running, write_run_file
 
-PAGE = (CHECKOUT / "docs" / "run-files.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"<!-- (run|file): ([^>]*?) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = Page(CHECKOUT / "docs" / "run-files.md")
+TEXT = PAGE.path.read_text(encoding="utf-8")
 FIELDS = [
     (name, where)
-    for row in re.findall(r"^\| (`[^|]+`) \| (app|both|common) \|", PAGE, re.MULTILINE)
+    for row in re.findall(r"^\| (`[^|]+`) \| (app|both|common) \|", TEXT, re.MULTILINE)
     for name in re.findall(r"`(\w+)`", row[0])
     for where in (("app", "common") if row[1] == "both" else (row[1],))
 ]
 
 
-@pytest.mark.parametrize("name", [name for kind, name, _ in BLOCKS if kind == "run"])
+@pytest.mark.parametrize("name", sorted(PAGE.names("run")))
 def test_a_session(tmp_path: Path, name: str) -> None:
     """The commands print what the page shows."""
     need_command("curl", "curl")
     need_command("timeout", "coreutils")
-    for kind, of, text in BLOCKS:
-        if kind == "file":
-            (tmp_path / of).write_text(text, encoding="utf-8")
-    (block,) = [text for kind, of, text in BLOCKS if (kind, of) == ("run", name)]
-    script = "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ "))
-    expected = [line for line in block.splitlines() if not line.startswith("$ ")]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={"PATH": path, "HOME": str(tmp_path), "LANG": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    pattern = "".join(re.escape(line).replace("…", ".*") + "\n" for line in expected)
-    assert re.fullmatch(pattern, done.stdout), done.stdout
+    PAGE.put_files(tmp_path)
+    shown = PAGE.run(name, tmp_path)
+    assert re.fullmatch(PAGE.printed(name), shown), shown
 
 
 def test_every_block_is_run_or_loaded() -> None:
-    """No block of the page is unmarked."""
-    assert len(BLOCKS) == PAGE.count("```") / 2
+    """No block of the page is unmarked, and its run file loads."""
+    assert all(block.mark for block in PAGE.blocks)
 
 
 def test_every_field_of_the_table_is_known(tmp_path: Path) -> None:
@@ -83,7 +68,7 @@ def test_the_table_has_every_field() -> None:
 
 def test_the_mistakes_read_as_shown(tmp_path: Path) -> None:
     """Each mistake of the table, made for real, is told in the words of the table."""
-    shown = re.findall(r"^\| `([^`]+)` \|", PAGE.partition("## The most likely mistakes")[2], re.MULTILINE)
+    shown = re.findall(r"^\| `([^`]+)` \|", TEXT.partition("## The most likely mistakes")[2], re.MULTILINE)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

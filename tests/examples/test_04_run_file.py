@@ -1,4 +1,4 @@
-"""Example 03, run as its README says, on other ports."""
+"""Example 04, run as its README says, on other ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.runs import components_of, running
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLE = CHECKOUT / "examples" / "03-run-file"
+EXAMPLE = CHECKOUT / "examples" / "04-run-file"
 
 
 @pytest.fixture
