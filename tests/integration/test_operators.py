@@ -22,7 +22,7 @@ from rich.cells import cell_len
 
 from tests.support.apps import until
 from tests.support.calls import ask
-from tests.support.instance import PATIENCE, app, command, environment, run_to_end, running, token_of
+from tests.support.instance import PATIENCE, app, command, component, environment, run_to_end, running, token_of
 from tests.support.terminal import Terminal, in_terminal
 
 
@@ -431,3 +431,32 @@ def test_run_does_not_load_the_libraries_of_the_other_commands(tmp_path):
         [command()[0], "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_doctor_names_what_is_wrong_inside(tmp_path, data):
+    """Weak tokens, apps that are away, paused subscriptions and open secrets files are found, each with a remedy."""
+    import hashlib
+
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text("{}")
+    secrets.chmod(0o644)
+    weak = app("shop", 1, tokens=[{"sha256": hashlib.sha256(b"shop-token").hexdigest()}])
+    mute = app("mute", tokens=[])
+    news = {
+        "apiVersion": "dapr.io/v2alpha1", "kind": "Subscription", "metadata": {"name": "n"},
+        "spec": {"pubsubname": "pubsub", "topic": "news", "routes": {"default": "/x"}},
+    }  # fmt: skip
+    vault = component("vault", "secretstores.local.file", secretsFile=str(secrets))
+    with running(tmp_path, f"--data-dir={data}", resources=[weak, mute, news, vault]):
+        commands = Commands(tmp_path, data)
+        until(lambda: commands.rows("subscriptions")[0]["state"] == "paused")
+        code, out, err = commands.run("doctor", "-o", "json")
+        assert (code, err) == (1, "")
+        found = {(row["check"], row["status"]): row for row in json.loads(out) if row["status"] != "ok"}
+        assert all(row["remedy"] for row in found.values())
+        assert found["tokens", "error"]["about"] == "app shop.default has a token that is easy to guess"
+        assert "app mute.default has no token" in found["tokens", "warning"]["about"]
+        assert "app shop.default does not accept connections" in found["apps", "warning"]["about"]
+        assert "pubsub/news is paused" in found["subscriptions", "warning"]["about"]
+        assert found["file permissions", "warning"]["remedy"] == f"chmod 600 {secrets}"
+        assert "   -> " in commands.run("doctor")[1]

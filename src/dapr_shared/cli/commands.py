@@ -65,6 +65,33 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
     return main(["run", *words])
 
 
+@app.command(sort_key=2)
+def doctor(
+    *paths: Annotated[str, Parameter(help="Resource files and directories to look at too.")],
+    output: Output = Format.TABLE,
+    data_dir: DataDir = "",
+) -> int:
+    """Say what is wrong, and what to do: machine, ports, tokens, apps, backends, files. Exit code 1: there are errors."""
+    from dapr_shared.cli.doctor import doctor as look
+
+    return look(paths, output, data_dir=data_dir)
+
+
+@app.command(sort_key=3)
+def init(
+    directory: Annotated[str, Parameter(help="The folder; it is made.")] = ".",
+    /,
+    *,
+    force: Annotated[bool, Parameter(help="Overwrite files that are there.")] = False,
+    port: Annotated[int, Parameter(help="First port that the apps may have.")] = 8001,
+    output: Output = Format.TABLE,
+) -> int:
+    """Write a folder with two small apps that `dapr-shared run -f` starts as they stand."""
+    from dapr_shared.cli.init import init as write_starter
+
+    return write_starter(directory, output, force=force, port=port)
+
+
 # A running instance --------------------------------------------------------------------------------------------------
 @app.command(sort_key=10)
 def apps(

@@ -25,18 +25,26 @@ def main(words: Sequence[str] | None = None) -> int:
         return run(rest[1:])
     try:
         return _execute(rest)
-    except CommandError as error:
-        _tell(f"dapr-shared: {error.message}")
-        return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Python would flush standard output once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except OSError as error:
-        _tell(f"dapr-shared: {error.filename or 'the system'}: {error.strerror or error}")
-        return FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in one line
+        return _ended_by(error)
+
+
+def _ended_by(error: Exception) -> int:
+    match error:
+        case CommandError():
+            _tell(error.message)
+            return error.code
+        case BrokenPipeError():
+            # Python would flush standard output once more at exit, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        case OSError():
+            _tell(f"{error.filename or 'the system'}: {error.strerror or error}")
+        case _:
+            _tell(f"a defect of dapr-shared, please report it: {error!r}")
+    return FAILED
 
 
 def _execute(words: list[str]) -> int:
@@ -53,4 +61,4 @@ def _execute(words: list[str]) -> int:
 
 
 def _tell(line: str) -> None:
-    print(" ".join(line.split()), file=sys.stderr)
+    print("dapr-shared:", " ".join(line.split()), file=sys.stderr)

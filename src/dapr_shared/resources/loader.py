@@ -50,6 +50,7 @@ __all__ = [
     "load",
     "load_objects",
     "read_text",
+    "resource_files",
 ]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -201,6 +202,11 @@ def _files(paths: Sequence[Path], collection: _Collection, *, allow_empty: bool)
                 yield file
 
 
+def resource_files(directory: Path) -> list[Path]:
+    """The files of a directory that are read: `*.yaml`, `*.yml` in any case, sorted. Raises `OSError`."""
+    return sorted(f for f in directory.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+
+
 def _files_of(path: Path, collection: _Collection, *, allow_empty: bool) -> list[Path]:
     origin = Origin(str(path), 0, 0)
     try:
@@ -210,7 +216,7 @@ def _files_of(path: Path, collection: _Collection, *, allow_empty: bool) -> list
             problem = "is not a file or a directory" if path.exists() else "does not exist"
             collection.error(origin, problem)
             return []
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+        files = resource_files(path)
     except (OSError, ValueError) as error:
         collection.error(origin, f"cannot be read: {_reason(error)}")
         return []

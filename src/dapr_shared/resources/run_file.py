@@ -111,6 +111,20 @@ class RunFile(Frozen, frozen=True, kw_only=True):
     notices: tuple[Notice, ...] = ()
 
 
+def is_run_file(path: Path) -> bool:
+    """Whether a file looks like a run file, right or wrong, and not like resources: `apps` and no `kind`."""
+    try:
+        first = next(iter(documents(read_text(path))), None)
+    except (ResourceError, YamlError):
+        return False
+    return (
+        first is not None
+        and isinstance(first.root, MappingNode)
+        and "apps" in first.root.entries
+        and "kind" not in first.root.entries
+    )
+
+
 def load_run_file(path: str) -> RunFile:
     """Read a run file, or the `dapr.yaml` of a directory. Raises `ResourceErrors` with everything that is wrong."""
     try:

@@ -24,7 +24,7 @@ from dapr_shared.security.api_access import ApiAccess
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from dapr_shared.resiliency.policy import Trip
     from dapr_shared.resources.loader import Resources
@@ -49,11 +49,14 @@ _ELSEWHERE = "unless it is in files that were not given"
 class References:
     """Checks one set of resources."""
 
-    def __init__(self, resources: Resources, places: FieldPlaces, problems: Problems) -> None:
+    def __init__(
+        self, resources: Resources, places: FieldPlaces, problems: Problems, app_ids: Collection[str] = ()
+    ) -> None:
+        """`app_ids`: apps that are there without an App resource, as those of a run file."""
         self._resources = resources
         self._places = places
         self._problems = problems
-        self._app_ids = {app.app_id for app in resources.apps}
+        self._app_ids = {*app_ids, *(app.app_id for app in resources.apps)}
         self._names: dict[tuple[str, str], set[str]] = {}
         """Names of components by namespace and block."""
         for component in resources.components:
