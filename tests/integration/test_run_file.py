@@ -155,6 +155,9 @@ def test_configuration_and_secrets_of_one_app(tmp_path):
         run.wait_for("app stock listens")
         assert run.ask("stock", "GET", "/v1.0/invoke/orders/method/env").status == 200
         assert run.ask("orders", "GET", "/v1.0/invoke/stock/method/env").status == 403
+        configuration = tmp_path / "stock" / ".dapr" / "config.yaml"
+        write_resources(configuration, [{**made, "spec": {"accessControl": {"defaultAction": "allow"}}}])
+        run.wait_until(lambda: run.ask("orders", "GET", "/v1.0/invoke/stock/method/env").status == 200)
         assert run.ask("orders", "GET", "/v1.0/secrets/vault/db").json() == {"db": "p4ss"}
         assert run.ask("stock", "GET", "/v1.0/secrets/vault/db").status in (401, 403, 500)
 
@@ -174,7 +177,6 @@ def test_limits_of_one_app(tmp_path):
 def test_unix_sockets(tmp_path):
     """`unixDomainSocket` gives an app sockets in place of ports, and they prove it."""
     write_run_file(tmp_path, [{"appDirPath": "a", "unixDomainSocket": "s", "command": ["sh", "-c", "env; sleep 60"]}])
-    (tmp_path / "s").mkdir()
     with running(tmp_path, QUICK) as run:
         run.wait_for(rf"DAPR_GRPC_ENDPOINT=unix://{tmp_path}/s/dapr-a-grpc\.socket")
         assert ask(f"unix:{tmp_path}/s/dapr-a-http.socket", "GET", "/v1.0/metadata").json()["id"] == "a"
@@ -242,7 +244,7 @@ def test_log_files(tmp_path):
 
 def test_a_flood_of_output_is_bounded(tmp_path):
     """An app that prints megabytes without an end of line, and bytes that are no text, harms neither instance nor console."""
-    flood = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 20_000 + b'x' * 3_000_000); print('\\nafter')"
+    flood = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4_000 + b'x' * 1_000_000); print('\\nafter')"
     write_run_file(tmp_path, [{"appDirPath": "a", "command": [sys.executable, "-c", flood]}])
     with running(tmp_path, QUICK) as run:
         assert run.wait() == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.calls import ask
 from tests.support.instance import free_ports
 from tests.support.required import need
 from tests.support.runs import SERVE, pids_of, running, runs, wait_until_gone, write_run_file
@@ -201,6 +202,22 @@ def test_a_console_that_is_gone_ends_the_run(tmp_path):
         os.close(reading)
         assert process.wait(20) == 0
     wait_until_gone([int(found[1])])
+
+
+def test_a_console_that_stands_still_holds_up_nobody(tmp_path):
+    """While nobody reads the terminal an app that prints much waits; the instance serves on, and the run still ends."""
+    serving(
+        tmp_path, {"appDirPath": "chatty", "command": ["sh", "-c", "yes 0123456789"], "appLogDestination": "console"}
+    )
+    with running(tmp_path, FLAGS, terminal=True) as run:
+        port = run.port("orders")
+        pids = all_pids(tmp_path)
+        run.wait_for("app stock listens")
+        for _ in range(20):  # nothing reads the terminal in here: what it holds is a few thousand bytes
+            assert ask(f"127.0.0.1:{port}", "GET", "/v1.0/invoke/orders/method/env").status == 200
+        run.process.send_signal(signal.SIGTERM)
+        wait_until_gone(pids)
+        wait_until_gone([run.process.pid])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 COMMAND = "dapr-shared run"
 _INTERRUPTED = 130
 _OF_ONE_APP = ("app_", "enable_app_", "apps", "resources_path", "components_path", "unix_domain_socket")
-"""Settings that a run file gives for each app."""
+"""How the settings begin that a run file gives for each app."""
+_OF_ALL_APPS = ("app_binding_options_timeout", "app_delivery_timeout")
+"""Settings that begin so and are the instance's."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -73,7 +75,7 @@ def _check(parsed: ParsedFlags) -> None:
     if parsed.run_file:
         if parsed.command:
             raise UsageError(f"-f and a command exclude each other: {parsed.command[0]!r} belongs into the run file")
-        wrong = [name for name in parsed.values if name.startswith(_OF_ONE_APP)]
+        wrong = [name for name in parsed.values if name.startswith(_OF_ONE_APP) and name not in _OF_ALL_APPS]
         if wrong:
             flag = wrong[0].replace("_", "-")
             raise UsageError(f"--{flag} does not go with -f: give it to each app in the run file")

@@ -36,7 +36,7 @@ _SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
-_LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
+LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
 _KUBERNETES_METADATA = (
     "labels",
     "annotations",
@@ -292,8 +292,8 @@ def _listeners(listeners: Fields, folder: str) -> Listeners:
     )
     if "\0" in result.unix_socket:
         listeners.wrong("unixSocket", "holds a NUL character")
-    if len(os.fsencode(result.unix_socket)) > _LONGEST_SOCKET_PATH:
-        listeners.wrong("unixSocket", f"is a path of more than {_LONGEST_SOCKET_PATH} bytes; sockets cannot have it")
+    if len(os.fsencode(result.unix_socket)) > LONGEST_SOCKET_PATH:
+        listeners.wrong("unixSocket", f"is a path of more than {LONGEST_SOCKET_PATH} bytes; sockets cannot have it")
     listeners.finish()
     return result
 

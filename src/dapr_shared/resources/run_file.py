@@ -16,6 +16,7 @@ import msgspec
 
 from dapr_shared.core.durations import parse_quantity
 from dapr_shared.core.ids import app_id_problem
+from dapr_shared.resources.app_kind import LONGEST_SOCKET_PATH
 from dapr_shared.resources.documents import MappingNode, ScalarNode, YamlError, documents
 from dapr_shared.resources.errors import Notice, ResourceError, ResourceErrors
 from dapr_shared.resources.fields import Fields, Report
@@ -235,7 +236,7 @@ class _Reading:
             address=app.text("appChannelAddress") or "127.0.0.1",
             http_port=_port(app, "daprHTTPPort"),
             grpc_port=_port(app, "daprGRPCPort"),
-            socket_folder=self._absolute(app.text("unixDomainSocket")),
+            socket_folder=self._socket_folder(app, app_id),
             env={**common_environment, **_environment(app)},
             origin=self._report.origin(app.line),
         )
@@ -312,6 +313,16 @@ class _Reading:
         if path and not os.path.isfile(path):  # noqa: PTH113
             fields.wrong(name, f"there is no such file: {path}")
         return path
+
+    def _socket_folder(self, app: Fields, app_id: str) -> str:
+        folder = self._absolute(app.text("unixDomainSocket"))
+        if "\0" in folder:
+            app.wrong("unixDomainSocket", "holds a NUL character")
+        elif folder and len(os.fsencode(f"{folder}/dapr-{app_id}-http.socket")) > LONGEST_SOCKET_PATH:
+            app.wrong(
+                "unixDomainSocket", f"makes paths of more than {LONGEST_SOCKET_PATH} bytes; sockets cannot have them"
+            )
+        return folder
 
     def _absolute(self, path: str) -> str:
         if not path:

@@ -185,6 +185,7 @@ def _placed(app: RunApp, ports: Iterable[int]) -> PlacedApp:
     free = iter(ports)
     listeners = Listeners(body_bytes=app.body_bytes, header_bytes=app.header_bytes)
     if app.socket_folder:
+        Path(app.socket_folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         base = f"{app.socket_folder}/dapr-{app.app_id}"
         listeners = msgspec.structs.replace(
             listeners, unix_socket=f"{base}-http.socket", grpc_unix_socket=f"{base}-grpc.socket"
@@ -205,6 +206,7 @@ def _command(placed: PlacedApp, metrics_port: int, stamp: str) -> AppCommand:
         **({"APP_PORT": str(app.port)} if app.port else {}),
         "DAPR_METRICS_PORT": str(metrics_port),
         API_TOKEN: placed.token,
+        "PWD": app.folder,
         **_endpoints(placed.listeners),
     }
     to_file = app.log is not LogDestination.CONSOLE and app.command

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from hypothesis import HealthCheck as HealthCheckOfHypothesis
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dapr_shared.resources.errors import ResourceErrors
 from dapr_shared.resources.model import ChannelProtocol, HealthCheck
@@ -231,6 +236,37 @@ def test_all_errors_are_told_at_once(folder):
         f"document 1, line 5: apps[1].appDirPath: the directory of the app does not exist: {folder}/nope",
         'document 1, line 6: apps[1].appSSL: expected true or false, found "maybe"',
     ]
+
+
+NAMES = st.sampled_from(
+    ["version", "apps", "common", "appDirPath", "appID", "command", "env", "appPort", "resourcesPath", "resourcesPaths",
+     "unixDomainSocket", "configFilePath", "maxBodySize", "appProtocol", "appHealthProbeTimeout", "logLevel", "x"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([".", "4Mi", "http", 1]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheckOfHypothesis.function_scoped_fixture], deadline=None)
+@given(st.fixed_dictionaries({"version": st.just(1), "apps": st.lists(st.dictionaries(NAMES, VALUES))}) | VALUES)
+def test_whatever_a_file_holds_is_read_or_told(tmp_path, data):
+    """No file of YAML ends in another error than the one that names what is wrong."""
+    (tmp_path / "dapr.yaml").write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    with contextlib.suppress(ResourceErrors):
+        load_run_file(str(tmp_path))
+
+
+def test_sockets_have_short_paths(folder):
+    """A directory whose sockets' paths would be longer than the system allows is an error of its field."""
+    (problem,) = problems(folder, f"version: 1\napps: [{{appDirPath: orders, unixDomainSocket: {'x' * 100}}}]")
+    assert "apps[0].unixDomainSocket: makes paths of more than 107 bytes" in problem
 
 
 def test_a_missing_file(tmp_path):
