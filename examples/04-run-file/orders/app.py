@@ -35,8 +35,11 @@ class Orders(BaseHTTPRequestHandler):
         self.answer(status, body)
 
     def do_GET(self) -> None:
-        """Show an order."""
-        self.answer(*dapr("GET", f"/state/statestore/{self.path.rpartition('/')[2]}"))
+        """Show an order; it subscribes to nothing."""
+        if self.path.startswith("/orders/"):
+            self.answer(*dapr("GET", f"/state/statestore/{self.path.removeprefix('/orders/')}"))
+        else:
+            self.answer(404, b"{}")
 
     def answer(self, status: int, body: bytes) -> None:
         """Answer with JSON."""
