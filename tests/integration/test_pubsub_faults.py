@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,6 +160,54 @@ def test_a_stream_that_does_not_reply(tmp_path, engine):
         nothing_pending(instance)
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_app_whose_health_check_fails(tmp_path, protocol):
+    """Its subscriptions pause with the reason, its messages wait uncounted, and come once each when it is well again."""
+    if protocol == "http":
+        mail: Any = TopicApp([route("orders")])
+        serving: Any = topic_app(mail)
+    else:
+        mail = GrpcTopicApp([("orders", "")])
+        serving = grpc_topic_app(mail)
+    with serving:
+        check = {"enabled": True, "intervalSeconds": 1, "timeoutMs": 500, "threshold": 1}
+        resources = [app("shop"), app("mail", mail.port, protocol=protocol, channel={"healthCheck": check}), MEMORY]
+        with running(tmp_path, resources=resources) as instance:
+            all_active(instance)
+            mail.healthy = False
+            until(lambda: listed(instance)[0]["state"] == "paused")
+            assert listed(instance)[0]["reason"] == "the app's health check fails"
+            publish(instance, 1, 2)
+            assert (listed(instance)[0]["pending"], len(mail.got)) == (2, 0)
+            mail.healthy = True
+            until(lambda: len(mail.got) == 2)
+            nothing_pending(instance)
+            assert instance.metric("dapr_component_pubsub_ingress_count", process_status="retry") == 0
+
+
+@pytest.mark.parametrize("engine", ["aio", "native"])
+def test_sigterm_lets_a_stream_reply(tmp_path, engine):
+    """While the instance ends, events with a stream may still be answered; what is not begun waits for the next one."""
+    resources = [app("shop"), app("mail")]
+    flags = (f"--grpc-engine={engine}", "--data-dir", str(tmp_path / "data"))
+    with running(tmp_path / "one", *flags, resources=resources) as instance:
+        with stream(instance.grpc, "mail", "orders", status=None) as slow:
+            publish(instance, "in hand")
+            until(lambda: slow.got)
+            instance.signal(Signals.SIGTERM)
+            instance.wait_for_line("subscription stopped")
+            slow.reply(slow.got[0].id)
+            until(lambda: slow.error)
+            assert slow.error.code().name == "UNAVAILABLE"
+        assert instance.wait() == 0
+    with running(tmp_path / "two", *flags, resources=resources) as instance:
+        publish(instance, "next")
+        with stream(instance.grpc, "mail", "orders") as after:
+            until(lambda: after.got)
+            nothing_pending(instance)
+            assert after.data() == ["next"]
+
+
 # Messages and rules --------------------------------------------------------------------------------------------------
 def test_messages_that_are_no_events_and_rules_that_fail(tmp_path):
     """What is no JSON, and an event that a rule fails for, go to the dead-letter topic as they were; others are delivered."""
@@ -264,13 +313,20 @@ def test_streams_are_told(tmp_path, engine):
 
 @pytest.mark.parametrize("engine", ["aio", "native"])
 def test_a_reload_ends_streams_of_a_changed_component(tmp_path, engine):
-    """The stream ends with UNAVAILABLE, so that the client opens it anew; the new one gets what is published then."""
+    """The stream ends with UNAVAILABLE, so that the client opens it anew; a reload of other things leaves it alone."""
     with running(tmp_path, f"--grpc-engine={engine}", resources=[app("shop"), app("mail"), MEMORY]) as instance:
-        with stream(instance.grpc, "mail", "orders") as first:
+
+        def reload(*resources: Any) -> None:
             lines = len(instance.log())
-            other = component("pubsub", "pubsub.in-memory", redeliverInterval="30ms")
-            write_resources(tmp_path / "resources" / "all.yaml", [app("shop"), app("mail"), other])
+            write_resources(tmp_path / "resources" / "all.yaml", resources)
             instance.wait_for_line("resources reloaded", after=lines)
+
+        with stream(instance.grpc, "mail", "orders") as first:
+            reload(app("shop"), app("mail"), app("more"), MEMORY)
+            publish(instance, "still")
+            until(lambda: first.data() == ["still"])
+            other = component("pubsub", "pubsub.in-memory", redeliverInterval="30ms")
+            reload(app("shop"), app("mail"), app("more"), other)
             error = until(lambda: first.error)
             assert error.code().name == "UNAVAILABLE"
         with stream(instance.grpc, "mail", "orders") as second:
@@ -288,3 +344,30 @@ def test_a_damaged_file_is_refused(tmp_path):
         start(tmp_path, resources=[app("shop"), component("pubsub", "pubsub.sqlite", connectionString=str(file))])
     assert "b.db" in refused.value.log
     assert file.read_bytes() == before
+
+
+def test_a_broker_that_is_full(tmp_path):
+    """Past maxSize publishing is refused and says so, over HTTP and gRPC; when the app has taken its messages it goes on."""
+    broker = component("pubsub", "pubsub.sqlite", connectionString=str(tmp_path / "b.db"), maxSize="4Ki")
+    (port,) = free_ports(1)
+    with running(tmp_path, resources=[app("shop"), app("mail", port), broker]) as instance:
+        with topic_app(TopicApp([route("orders")]), port):
+            all_active(instance)
+        taken = 0
+        while True:
+            body = json.dumps("x" * 500).encode()
+            answer = instance.ask("POST", "/v1.0/publish/pubsub/orders", body, app="shop", headers=JSON)
+            if answer.status != 204:
+                break
+            taken += 1
+        assert (answer.status, answer.code) == (500, "ERR_PUBSUB_PUBLISH_MESSAGE")
+        assert "maxSize" in answer.body.decode()
+        with grpc_channel(instance.grpc) as channel:
+            one = runtime_pb.PublishEventRequest(pubsub_name="pubsub", topic="orders", data=body)
+            refused = call(channel, DAPR + "PublishEvent", one, (("dapr-api-token", token_of("shop")),))
+            assert refused.code.name == "INTERNAL"
+        with topic_app(TopicApp([route("orders")]), port) as back:
+            until(lambda: len(back.got) == taken)
+            nothing_pending(instance)
+            publish(instance, "more")
+            until(lambda: "more" in back.data())

@@ -40,6 +40,8 @@ class TopicApp:
     """(path, body as JSON), when the request came."""
     reply: Callable[[str, Any], tuple[int, Any] | bytes] = lambda _path, _event: (200, {"status": "SUCCESS"})
     gate: threading.Event = field(default_factory=threading.Event)
+    healthy: bool = True
+    """What `/healthz` says."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -58,6 +60,8 @@ def _handler(app: TopicApp) -> type[BaseHTTPRequestHandler]:
             if self.path == "/dapr/subscribe":
                 app.asked += 1
                 self._send(200, app.wants)
+            elif self.path == "/healthz":
+                self._send(200 if app.healthy else 500, {})
             else:
                 self._send(404, {})
 
@@ -140,6 +144,8 @@ class GrpcTopicApp:
     port: int = 0
     got: list[Any] = field(default_factory=list)
     status: int = 0
+    healthy: bool = True
+    """What HealthCheck says."""
     reply: Callable[[Any], bytes | None] = lambda _event: None
     """Answers an event with these bytes; `None`: with `status`."""
 
@@ -148,6 +154,11 @@ class GrpcTopicApp:
         for topic, path in self.wants:
             made.subscriptions.add(pubsub_name="pubsub", topic=topic).routes.default = path
         return made.SerializeToString()
+
+    def _health(self, _data: bytes, context: Any) -> bytes:
+        if not self.healthy:
+            context.abort(grpc.StatusCode.INTERNAL, "not well")
+        return b""
 
     def _event(self, data: bytes, _context: Any) -> bytes:
         event = appcallback_pb.TopicEventRequest.FromString(data)
@@ -167,8 +178,12 @@ def grpc_topic_app(app: GrpcTopicApp, port: int = 0) -> Iterator[GrpcTopicApp]:
     }
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        health = {"HealthCheck": grpc.unary_unary_rpc_method_handler(app._health)}
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallback", methods),)
+            (
+                grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallback", methods),
+                grpc.method_handlers_generic_handler("dapr.proto.runtime.v1.AppCallbackHealthCheck", health),
+            )
         )
         app.port = server.add_insecure_port(f"127.0.0.1:{port}")
         server.start()
@@ -204,12 +219,16 @@ class Stream:
                     continue
                 self.got.append(response.event_message)
                 if self.status is not None:
-                    reply = runtime_pb.SubscribeTopicEventsRequestAlpha1()
-                    reply.event_processed.id = response.event_message.id
-                    reply.event_processed.status.status = self.status
-                    self._out.put(reply.SerializeToString())
+                    self.reply(response.event_message.id, self.status)
         except grpc.RpcError as error:
             self.error = error
+
+    def reply(self, event_id: str, status: int = 0) -> None:
+        """Answer an event."""
+        reply = runtime_pb.SubscribeTopicEventsRequestAlpha1()
+        reply.event_processed.id = event_id
+        reply.event_processed.status.status = status
+        self._out.put(reply.SerializeToString())
 
     def data(self) -> list[Any]:
         """The payloads that came, as JSON."""

@@ -149,7 +149,7 @@ class PubSub(Component[S]):
 
     @property
     def processing_timeout(self) -> float | None:
-        """Seconds that an app may work on one message where the component's settings say so (`processingTimeout`).
+        """Seconds that an app may work on one message where the component's settings say so.
 
         0: without limit; `None`: they say nothing, and the instance's own limit holds.
         """

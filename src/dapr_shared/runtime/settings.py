@@ -164,8 +164,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     app_delivery_timeout: Annotated[
         float,
         Flag(
-            "How long an app may work on one message before it counts as failed; 0: no limit. A component's "
-            "processingTimeout goes first.",
+            "How long an app may work on one message before it counts as failed; 0: no limit. A component's own "
+            "limit goes first.",
             _D,
             own=True,
             minimum=0,
