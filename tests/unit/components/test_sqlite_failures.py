@@ -10,6 +10,7 @@ import threading
 import apsw
 import pytest
 
+from dapr_shared.components.sqlite import database as database_module
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.state import EtagMismatchError, GetRequest, SetRequest
 from tests.support.component_setups import must_get, until, value_of
@@ -226,6 +227,35 @@ async def test_start_while_locked(tmp_path):
         async with asyncio.timeout(0.2), sqlite_store(path, busyTimeout="60s"):
             pass
     other.close()
+
+
+async def test_two_that_open_a_new_file_at_once(tmp_path, monkeypatch):
+    """The one that SQLite turns away at once waits for the other and opens the file; not longer than busyTimeout."""
+
+    class Turned:
+        """A cursor that is turned away when it sets the journal's mode."""
+
+        def __init__(self, cursor, times: int) -> None:
+            self._cursor = cursor
+            self._times = times
+
+        def __getattr__(self, name: str):
+            return getattr(self._cursor, name)
+
+        def execute(self, text, *words):
+            if "journal_mode =" in text and self._times:
+                self._times -= 1
+                raise apsw.BusyError
+            return self._cursor.execute(text, *words)
+
+    plain = database_module._cursor
+    monkeypatch.setattr(database_module, "_cursor", lambda connection: Turned(plain(connection), 2))
+    async with database(tmp_path / "x.db") as opened:
+        assert await opened.read(lambda cursor: cursor.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+    monkeypatch.setattr(database_module, "_cursor", lambda connection: Turned(plain(connection), 10**6))
+    with pytest.raises(BackendError, match="busyTimeout"):
+        async with database(tmp_path / "y.db", busy_timeout=0.05):
+            pass
 
 
 async def test_slow_database(tmp_path):

@@ -97,7 +97,7 @@ class Database:
                     if options.exclusive:
                         held.enter_context(exclusive_lock(options.location.path))
                 connection = _connect(options, lane.wait_when_busy, held, _OPEN_FLAGS)
-                _journal(connection, options)
+                _journal(connection, options, lane.wait_when_busy)
                 _in_transaction(connection, migrate)
                 check(_cursor(connection))
                 return connection
@@ -336,10 +336,20 @@ def _connect(
     return connection
 
 
-def _journal(connection: apsw.Connection, options: DatabaseOptions) -> None:
+def _journal(connection: apsw.Connection, options: DatabaseOptions, when_busy: Callable[[int], bool]) -> None:
     wanted = "memory" if options.location.path is None else "wal" if options.wal else "delete"
     cursor = _cursor(connection)
-    ((mode,),) = cursor.execute(f"PRAGMA journal_mode = {wanted}").fetchall()  # not every file system can do wal
+    calls = 0
+    while True:  # where two open a new file at once, SQLite gives up without asking its busy handler
+        try:
+            ((mode,),) = cursor.execute(
+                f"PRAGMA journal_mode = {wanted}"
+            ).fetchall()  # not every file system can do wal
+            break
+        except apsw.BusyError:
+            if not when_busy(calls):
+                raise
+            calls += 1
     cursor.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_LIMIT}").fetchall()
     # With a rollback journal, `normal` could damage the file when power is lost.
     cursor.execute(f"PRAGMA synchronous = {options.synchronous if mode == 'wal' else 'full'}")
