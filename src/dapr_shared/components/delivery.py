@@ -71,6 +71,8 @@ class Delayed:
         self._due = due
         self._heap: list[tuple[float, int, Entry]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
+        """The timer's time of the loop; uvloop's own handle knows none when it is due at once."""
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -80,7 +82,7 @@ class Delayed:
         loop = asyncio.get_running_loop()
         when = loop.time() + delay
         heappush(self._heap, (when, entry.order, entry))
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._rings:
             self._set_timer(loop, when)
 
     def take_all(self) -> list[Entry]:
@@ -95,7 +97,7 @@ class Delayed:
     def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._ring)
+        self._timer, self._rings = loop.call_at(when, self._ring), when
 
     def _ring(self) -> None:
         self._timer = None

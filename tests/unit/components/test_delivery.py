@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from dapr_shared.components.delivery import JITTER, Backoff, ConsumerGroup, Delayed, Entry, Member
 from dapr_shared.contracts.pubsub import Message, Outcome, SubscribeRequest
 from tests.support.component_pubsub import Inbox
+from tests.support.pubsub_fakes import until
 
 
 class Group(ConsumerGroup):
@@ -45,6 +47,20 @@ def test_backoff(failures, expected):
     delays = [backoff.delay(failures) for _ in range(50)]
     assert all(expected * (1 - JITTER) <= delay <= expected * (1 + JITTER) for delay in delays)
     assert len(set(delays)) > 1
+
+
+def test_a_time_that_is_over_at_once():
+    """On the loop of production too, more may be added while a timer is set that is due at once."""
+
+    async def main() -> list[str]:
+        due: list[Entry] = []
+        delayed = Delayed(due.extend)
+        for entry, delay in zip(entries("a", "b", "c"), (0.0, 0.0, -1.0), strict=True):
+            delayed.add(entry, delay)
+        await until(lambda: len(due) == 3)
+        return sorted(entry.message.data.decode() for entry in due)
+
+    assert uvloop.run(main()) == ["a", "b", "c"]
 
 
 async def test_delayed_come_in_order_of_time():
