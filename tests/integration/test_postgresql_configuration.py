@@ -16,6 +16,8 @@ from dapr_shared.contracts.configuration import (
 from dapr_shared.contracts.settings import SettingError
 from tests.support.component_postgresql import database, make, opened, server  # noqa: F401 - fixtures
 from tests.support.component_setups import until
+from tests.support.demo import CHECKOUT
+from tests.support.pages import Page
 from tests.support.postgres_server import CONFIGURATION, PostgresServer, metadata, new_directory
 
 TYPE = "configuration.postgresql"
@@ -87,6 +89,22 @@ async def test_changes(server, database, given):  # noqa: F811
         put(server, database, "a", "3")
         await one.last("a", "3")
         assert len(every.calls) == count
+
+
+async def test_the_trigger_of_the_page(server, database):  # noqa: F811
+    """The table and trigger that the documentation shows tell of a new, a changed and a removed item."""
+    page = Page(CHECKOUT / "docs" / "components" / "postgresql.md")
+    (shown,) = [block.text for block in page.blocks if block.language == "sql"]
+    server.sql(f"SET ROLE dapr; {shown}", database)
+    async with opened(TYPE, metadata(server, database, table="configtable", notifyChannel="config")) as store:
+        told = Told()
+        await store.subscribe(SubscribeConfigurationRequest(("a",)), told)
+        put(server, database, "a", "1")
+        await told.last("a", "1")
+        server.sql("UPDATE configtable SET value = '2'", database)
+        await told.last("a", "2")
+        server.sql("DELETE FROM configtable", database)
+        await told.last("a", "")
 
 
 async def test_what_is_there_is_not_told(server, database, given):  # noqa: F811

@@ -3,7 +3,7 @@
 Last step of the request road. At most `maxConns` connections are open; a call takes one, runs its statements and gives
 it back; who finds none free waits in line. A connection that was lost is replaced by the next call that needs one, so
 the server may come and go. Connections are made by asyncpg; keeping them is done here because asyncpg's own pool makes
-a task for each call and waits for a cancelled statement before its caller hears of it (docs/decisions).
+a task for each call and waits for a cancelled statement before its caller hears of it (decision 0013).
 """
 
 from __future__ import annotations
