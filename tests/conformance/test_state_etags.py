@@ -218,22 +218,22 @@ async def test_transactions_need_the_capability(state):
 
 
 async def test_transaction(state):
-    """All operations are carried out, in order."""
+    """All operations are carried out, in order; keys with one `{tag}` are in one place of a cluster."""
     need(state, StateCapability.TRANSACTIONAL)
-    await state.set(SetRequest("app||gone", b"1"))
+    await state.set(SetRequest("app||{t}gone", b"1"))
     await state.transact(
         [
-            SetRequest("app||a", b"1"),
-            DeleteRequest("app||gone"),
-            SetRequest("app||a", b"2"),
-            SetRequest("app||b", b"\x00", is_json=False, ttl=100),
-            DeleteRequest("app||a"),
-            SetRequest("app||a", b"3", concurrency=Concurrency.FIRST_WRITE),
+            SetRequest("app||{t}a", b"1"),
+            DeleteRequest("app||{t}gone"),
+            SetRequest("app||{t}a", b"2"),
+            SetRequest("app||{t}b", b"\x00", is_json=False, ttl=100),
+            DeleteRequest("app||{t}a"),
+            SetRequest("app||{t}a", b"3", concurrency=Concurrency.FIRST_WRITE),
         ],
         {},
     )
-    assert [await value_of(state, f"app||{key}") for key in ("a", "b", "gone")] == [b"3", b"\x00", None]
-    assert "ttlExpireTime" in (await must_get(state, "app||b")).metadata
+    assert [await value_of(state, f"app||{{t}}{key}") for key in ("a", "b", "gone")] == [b"3", b"\x00", None]
+    assert "ttlExpireTime" in (await must_get(state, "app||{t}b")).metadata
     await state.transact([], {})
 
 
@@ -264,9 +264,9 @@ async def test_transactions_at_once(state):
     need(state, StateCapability.TRANSACTIONAL)
 
     async def transfer(number: int) -> bool:
-        operations = [SetRequest(f"app||{number}||a", b"1"), SetRequest(f"app||{number}||b", b"1")]
+        operations = [SetRequest(f"app||{{{number}}}||a", b"1"), SetRequest(f"app||{{{number}}}||b", b"1")]
         if number % 3 == 0:
-            operations.append(SetRequest("app||none", b"1", etag=WRONG_ETAG))
+            operations.append(SetRequest(f"app||{{{number}}}||none", b"1", etag=WRONG_ETAG))
         try:
             await state.transact(operations, {})
         except MISMATCH:
@@ -276,5 +276,5 @@ async def test_transactions_at_once(state):
     done = await asyncio.gather(*(transfer(number) for number in range(60)))
     assert done == [number % 3 != 0 for number in range(60)]
     for number, succeeded in enumerate(done):
-        values = [await value_of(state, f"app||{number}||{part}") for part in "ab"]
+        values = [await value_of(state, f"app||{{{number}}}||{part}") for part in "ab"]
         assert values == ([b"1", b"1"] if succeeded else [None, None])

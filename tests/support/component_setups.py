@@ -119,6 +119,10 @@ def pubsub_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(_QUICK, own_clock=True)
 
 
+def state_redis_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(redis_server.shared_cluster().metadata, durable=True, etags_recur=True, keys_by_name=True)
+
+
 def plain_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(state_redis(tmp_path, monkeypatch).metadata, durable=True)
 
@@ -130,6 +134,11 @@ def pubsub_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
         "processingTimeout": "1s",
         "concurrency": "100",
     }
+    return Setup(metadata, durable=True, keeps_unread=True)
+
+
+def pubsub_redis_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    metadata = {**redis_server.shared_cluster().metadata, **_QUICK, "processingTimeout": "1s", "concurrency": "100"}
     return Setup(metadata, durable=True, keeps_unread=True)
 
 
@@ -184,14 +193,14 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "configuration.redis": (plain_redis,),
     "lock.redis": (plain_redis,),
     "pubsub.in-memory": (pubsub_memory,),
-    "pubsub.redis": (pubsub_redis,),
+    "pubsub.redis": (pubsub_redis, pubsub_redis_cluster),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
     "secretstores.local.env": (secrets_env,),
     "secretstores.local.file": (secrets_file, secrets_file_multi),
     "state.in-memory": (state_memory,),
     "state.postgresql": (state_postgresql,),
     "state.postgresql/v2": (state_postgresql_v2,),
-    "state.redis": (state_redis,),
+    "state.redis": (state_redis, state_redis_cluster),
     "state.sqlite": (state_sqlite, state_sqlite_journal, state_sqlite_memory),
 }
 

@@ -17,8 +17,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support.required import need_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 20.0
 """Seconds until a server that does not come up fails the test."""
@@ -128,6 +132,7 @@ class RedisServer:
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 _shared: list[RedisServer] = []
+_clusters: list[Cluster] = []
 _databases = itertools.count(1)
 
 
@@ -148,8 +153,20 @@ def fresh_database() -> int:
     return number
 
 
+def shared_cluster() -> Cluster:
+    """The empty cluster of this worker's tests; started when first asked for."""
+    if not _clusters:
+        _clusters.append(Cluster(Path(tempfile.mkdtemp(prefix="redis-cluster-"))))
+    _clusters[0].flush()
+    return _clusters[0]
+
+
 def stop_shared() -> None:
-    """End the shared server and remove its files."""
+    """End the shared servers and remove their files."""
+    while _clusters:
+        cluster = _clusters.pop()
+        cluster.close()
+        shutil.rmtree(cluster.servers[0].folder.parent, ignore_errors=True)
     while _shared:
         server = _shared.pop()
         server.kill()
@@ -162,3 +179,126 @@ def _end_all() -> None:
     for process in tuple(_RUNNING):
         process.kill()
         process.wait()
+
+
+def make_certificates(folder: Path, name: str = "localhost") -> Path:
+    """A folder with a certificate authority and a server certificate for `name`: ca.crt, server.crt, server.key."""
+    openssl = need_command("openssl", "openssl")
+    folder.mkdir(parents=True, exist_ok=True)
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    authority = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority"]
+    _run(folder, openssl, "req", "-x509", *curve, *authority, "-addext", "keyUsage=critical,keyCertSign")
+    for role, extension in (("server", f"subjectAltName=DNS:{name}"), ("client", "extendedKeyUsage=clientAuth")):
+        files = ["-keyout", f"{role}.key", "-out", f"{role}.csr", "-subj", f"/CN={role}"]
+        _run(folder, openssl, "req", *curve[:-2], *files)
+        (folder / "extensions").write_text(extension)
+        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions"]
+        _run(folder, openssl, "x509", "-req", "-in", f"{role}.csr", "-out", f"{role}.crt", *signed)
+    return folder
+
+
+def _run(folder: Path, *command: str) -> None:
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+class Sentinels:
+    """A primary with a replica, and three sentinels that fail over within about a second."""
+
+    NAME = "primary-of-tests"
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.primary = RedisServer(folder / "one", options).start()
+        self.replica = RedisServer(folder / "two", (*options, "--replicaof", "127.0.0.1", str(self.primary.port)))
+        self.replica.start()
+        self._processes: list[RedisServer] = []
+        _until(lambda: "master_link_status:up" in self.replica.command("INFO", "replication"))
+        for number in range(3):
+            self._start_sentinel(folder / f"sentinel-{number}")
+        _until(lambda: all(self._knows(sentinel) for sentinel in self._processes))
+
+    def _start_sentinel(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        sentinel = RedisServer(folder)
+        configuration = folder / "sentinel.conf"
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {sentinel.port}\ndir {folder}\n"
+            f"sentinel monitor {self.NAME} 127.0.0.1 {self.primary.port} 2\n"
+            f"sentinel down-after-milliseconds {self.NAME} 500\n"
+            f"sentinel failover-timeout {self.NAME} 3000\n"
+        )
+        with (folder / "log").open("ab") as log:
+            sentinel.process = subprocess.Popen(
+                [server_command(), str(configuration), "--sentinel"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        _RUNNING.add(sentinel.process)
+        sentinel.wait_until_up()
+        self._processes.append(sentinel)
+
+    def _knows(self, sentinel: RedisServer) -> bool:
+        lines = sentinel.command("SENTINEL", "MASTER", self.NAME).splitlines()
+        about = dict(zip(lines[::2], lines[1::2], strict=False))
+        return (about.get("num-slaves"), about.get("num-other-sentinels")) == ("1", "2")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The settings of a component behind them."""
+        hosts = ",".join(sentinel.address for sentinel in self._processes)
+        return {"redisHost": hosts, "failover": "true", "sentinelMasterName": self.NAME}
+
+    def kill_primary(self) -> None:
+        """End the primary; the replica takes over within some seconds."""
+        self.primary.kill()
+
+    def close(self) -> None:
+        """End all."""
+        for server in (*self._processes, self.primary, self.replica):
+            server.kill()
+
+
+class Cluster:
+    """A cluster of three primaries."""
+
+    def __init__(self, folder: Path) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        self.servers = [
+            RedisServer(folder / f"node-{number}", options, port=_cluster_port()).start() for number in range(3)
+        ]
+        addresses = [server.address for server in self.servers]
+        program = need_command("redis-cli", "redis-tools")
+        _run(folder, program, "--cluster", "create", *addresses, "--cluster-yes")
+        _until(lambda: all("cluster_state:ok" in server.command("CLUSTER", "INFO") for server in self.servers))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The settings of a component at it."""
+        return {"redisHost": ",".join(server.address for server in self.servers), "redisType": "cluster"}
+
+    def flush(self) -> None:
+        """Remove all keys."""
+        for server in self.servers:
+            server.command("FLUSHALL")
+
+    def close(self) -> None:
+        """End all."""
+        for server in self.servers:
+            server.kill()
+
+
+def _cluster_port() -> int:
+    """A free port whose bus port, 10000 above, is free too."""
+    while True:
+        port = free_port()
+        if port < 2**16 - 10_000:
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port + 10_000))
+                return port
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "the servers do not find each other"
+        time.sleep(0.05)

@@ -109,7 +109,7 @@ class RedisClient:
                 failed, sent = late, False
             final = translate(failed, self.where, self.settings)
             timed_out = isinstance(failed, library.TimeoutError | TimeoutError)
-            may_retry = (again or not sent) and not (sent and timed_out)
+            may_retry = (again or not sent) and not timed_out  # whoever hangs gets no more to do
             if not isinstance(final, BackendUnavailableError) or not may_retry or attempt >= self.settings.retries:
                 raise final from failed
             await asyncio.sleep(self.settings.retry_delay(attempt) * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads load
@@ -182,7 +182,7 @@ class RedisClient:
         return reply
 
     async def _once(self, commands: Sequence[Command], key: str | None) -> list[Any]:
-        opened = self._open()
+        self._open()
         if self._turns.locked():
             try:
                 async with asyncio.timeout(self.settings.turn_timeout):
@@ -194,15 +194,17 @@ class RedisClient:
                 ) from error
         else:
             await self._turns.acquire()
+        opened = None
         try:
+            opened = self._open()
             limit = self.settings.answer_timeout
-            if self._cluster is not None:
+            if self.is_cluster:
                 async with asyncio.timeout(limit):
                     return await connecting.send_to_cluster(opened, commands, key)
             return await _send(opened, commands, limit)
         finally:
             self._turns.release()
-            if self._pool is None and self._cluster is None:
+            if opened is not None and self._pool is None and self._cluster is None:
                 await opened.aclose()  # closed meanwhile, and this call may have connected after that
 
     async def _close(self) -> None:
@@ -254,7 +256,7 @@ class _UnsentError(Exception):
 
 async def _send(pool: Any, commands: Sequence[Command], limit: float | None) -> list[Any]:
     try:
-        async with asyncio.timeout(limit and limit + pool.connection_kwargs["socket_connect_timeout"]):
+        async with asyncio.timeout(pool.connection_kwargs["socket_connect_timeout"]):
             connection = await pool.get_connection()
     except (library.RedisError, OSError, TimeoutError) as error:
         raise _UnsentError(error) from error

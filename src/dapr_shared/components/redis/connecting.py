@@ -163,7 +163,7 @@ async def send_to_cluster(cluster: Any, commands: Sequence[tuple[Any, ...]], key
             if key is not None:
                 await cluster.initialize()
                 node = cluster.get_node_from_key(key)
-                return [await cluster.execute_command(*command, target_nodes=node)]
+                return [await node.execute_command(*command)]
             return [await cluster.execute_command(*command)]
         except library.ResponseError as error:
             return [error]
@@ -181,6 +181,6 @@ async def keys_of_cluster(cluster: Any, glob: str, step: int) -> set[bytes]:
         cursor: Any = b""
         while cursor != b"0":
             command = ("SCAN", cursor or b"0", "MATCH", glob, "COUNT", step)
-            cursor, names = await cluster.execute_command(*command, target_nodes=node)
+            cursor, names = await node.execute_command(*command)
             found.update(names)
     return found

@@ -57,7 +57,16 @@ _REFUSED: dict[str, str] = {
     "MISCONF": "accepts no writes because it cannot save to its disk: look at its log and its disk",
     "CROSSSLOT": "is a cluster, and the keys of one transaction are in different slots: give them one {hash tag}",
 }
-_KINDS: dict[str, type[BackendError]] = {"WRONGTYPE": WrongTypeError, "NOGROUP": NoGroupError}
+_CODES: dict[str, str] = {
+    "can't run this command": "NOPERM",
+    "can't access at least one of the keys": "NOPERM",
+    "same key slot": "CROSSSLOT",
+    "OOM command not allowed": "OOM",
+    "NOGROUP": "NOGROUP",
+    "no such key": "NOGROUP",
+}
+"""Codes of texts that come without one: from within a script, or from the client library."""
+_KINDS: dict[str, type[BackendError]] = {"WRONGTYPE": WrongTypeError}
 _QUOTES_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
@@ -69,7 +78,10 @@ def translate(error: Exception, where: str, settings: RedisSettings) -> BackendE
     if certificate is not None:
         return _of_tls(certificate, where)
     if isinstance(error, library.TimeoutError | TimeoutError):
-        return BackendUnavailableError(f"Redis at {where} did not answer in time: look at the server and the network")
+        hint = ", and whether it speaks TLS on this port (enableTLS)" if settings.enable_tls else ""
+        return BackendUnavailableError(
+            f"Redis at {where} did not answer in time: look at the server and the network{hint}"
+        )
     if isinstance(error, library.AuthenticationError) and not getattr(error, "status_code", None):
         return BackendError(f"Redis at {where} {_REFUSED['WRONGPASS']}")
     return _of_answer(error, where, settings)
@@ -87,15 +99,15 @@ def _of_tls(error: ssl.SSLError, where: str) -> BackendError:
     )
 
 
-def _of_answer(error: Exception, where: str, settings: RedisSettings) -> BackendError:
+def _of_answer(error: Exception, where: str, settings: RedisSettings) -> BackendError:  # noqa: C901 - a case for each
     text = str(error)
-    code = code_of(error)
+    code = next((code for part, code in _CODES.items() if part in text), "") or code_of(error)
     found: BackendError
     if code in _RETRY_LATER:
         found = BackendUnavailableError(f"Redis at {where} {_RETRY_LATER[code]}")
     elif code in _REFUSED:
         found = BackendError(f"Redis at {where} {_REFUSED[code]}")
-    elif code == "OOM" or "OOM command not allowed" in text:
+    elif code == "OOM":
         found = FullError(
             f"Redis at {where} is out of memory and evicts nothing: raise its maxmemory or remove data; nothing was "
             "written"
@@ -104,7 +116,12 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
         found = BackendUnavailableError(f"Redis at {where} has no room for another connection: raise its maxclients")
     elif "DB index is out of range" in text:
         found = BackendError(f"Redis at {where} has no database {settings.redis_db}: correct redisDB")
-    elif "NOGROUP" in text or "no such key" in text:
+    elif "'SENTINEL'" in text:
+        found = BackendError(
+            f"Redis at {where} is no sentinel: with failover, redisHost names the sentinels and sentinelMasterName the "
+            "primary"
+        )
+    elif code == "NOGROUP":
         found = NoGroupError(f"Redis at {where} has no such stream or consumer group (any more)")
     elif isinstance(error, library.ResponseError):
         shown = _QUOTES_ARGUMENTS.sub("", text)[:LONGEST]

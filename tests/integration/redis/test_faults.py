@@ -1,0 +1,350 @@
+"""Redis components while their server is away, frozen, empty, full, a replica, or not who it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import pytest
+
+from dapr_shared.contracts.component import BackendError, BackendUnavailableError
+from dapr_shared.contracts.pubsub import BrokerFullError, Outcome
+from dapr_shared.contracts.state import Consistency, DeleteRequest, EtagMismatchError, GetRequest, SetRequest
+from tests.support.component_pubsub import Inbox, ask, drained, publish
+from tests.support.component_setups import must_get, value_of
+from tests.support.redis_components import make, opened
+from tests.support.redis_server import Sentinels, free_port, make_certificates
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+QUICK = {
+    "redeliverInterval": "50",
+    "processingTimeout": "1s",
+    "redisMaxRetryInterval": "50",
+    "readTimeout": "500",
+    "dialTimeout": "500",
+}
+
+
+async def refused(component_type: str, address: str, **metadata: str) -> BackendError:
+    """The error of a start."""
+    async with AsyncExitStack() as stack:
+        with pytest.raises(BackendError) as caught:
+            await make(component_type, address, redisMaxRetryInterval="20", **metadata).start(stack)
+    return caught.value
+
+
+async def eventually(call, seconds: float = 20.0):
+    """What the call answers when it answers without an error."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except BackendError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+
+# Who is there --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["state", "pubsub", "configuration", "lock", "bindings"])
+async def test_nobody_is_there(kind):
+    """A server that does not listen is an error of the start that names the address and what to look at."""
+    address = f"127.0.0.1:{free_port()}"
+    error = await refused(f"{kind}.redis", address)
+    assert isinstance(error, BackendUnavailableError)
+    assert address in str(error)
+    assert "redisHost" in str(error)
+
+
+async def test_wrong_password(own_server):
+    """A wrong or missing password is an error that names the settings, and shows no password."""
+    server = own_server(password="right-one")
+    for metadata in ({"redisPassword": "wrong-one"}, {}, {"redisUsername": "nobody", "redisPassword": "right-one"}):
+        error = await refused("state.redis", server.address, **metadata)
+        assert "redisPassword" in str(error)
+        assert "-one" not in str(error)
+    async with opened("state.redis", server) as store:
+        await store.set(SetRequest("a||1", b"1"))
+
+
+async def test_user_without_rights(own_server):
+    """A user who may not run a command gets an error that says so."""
+    server = own_server()
+    server.command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+ping", "+evalsha", "+eval", "+client")
+    async with opened("state.redis", server, redisUsername="reader", redisPassword="pw") as store:
+        assert await store.get(GetRequest("a||1")) is None
+        with pytest.raises(BackendError, match="does not allow"):
+            await store.set(SetRequest("a||1", b"1"))
+
+
+async def test_tls(own_server, tmp_path):
+    """TLS works with the authority and the name in the certificate, with a certificate of ours, and not otherwise."""
+    folder = make_certificates(tmp_path / "tls")
+    server = own_server(tls=folder)
+    ca, cert, key = ((folder / name).read_text() for name in ("ca.crt", "client.crt", "client.key"))
+    local = f"localhost:{server.port}"
+    good = {"enableTLS": "true", "caCert": ca}
+    ours = {**good, "clientCert": cert, "clientKey": key}
+    for metadata in (good, ours, {"enableTLS": "true", "insecureSkipTLSVerify": "true"}):
+        store = make("state.redis", local, **metadata)
+        async with AsyncExitStack() as stack:
+            await store.start(stack)
+            await store.set(SetRequest("a||1", b"1"))
+    wrong_name = await refused("state.redis", server.address, **good)
+    assert "certificate" in str(wrong_name)
+    assert "redisHost" in str(wrong_name)
+    assert "caCert" in str(await refused("state.redis", local, enableTLS="true"))
+    assert "clientCert" in str(await refused("state.redis", local, **{**ours, "clientKey": "no key"}))
+    plain = own_server()
+    assert "enableTLS" in str(await refused("state.redis", f"localhost:{plain.port}", dialTimeout="500", **good))
+
+
+async def test_read_only_replica(own_server):
+    """Writing to a replica is an error that says to use the primary; reading works."""
+    primary = own_server()
+    replica = own_server("--replicaof", "127.0.0.1", str(primary.port))
+    async with opened("state.redis", replica, redisMaxRetryInterval="20") as store:
+        assert await store.get(GetRequest("a||1")) is None
+        with pytest.raises(BackendUnavailableError, match="primary"):
+            await store.set(SetRequest("a||1", b"1"))
+
+
+async def test_strong_writes(own_server):
+    """A strong write returns when the replicas have it, and says so when they do not answer."""
+    primary = own_server()
+    replica = own_server("--replicaof", "127.0.0.1", str(primary.port))
+    request = SetRequest("a||1", b"1", consistency=Consistency.STRONG)
+    async with opened("state.redis", primary) as store:
+        async with asyncio.timeout(20):
+            while "state=online" not in primary.command("INFO", "replication"):  # noqa: ASYNC110 - sends no event
+                await asyncio.sleep(0.02)
+        await store.set(request)
+        assert replica.command("HGET", "a||1", "data").strip() == "1"
+        replica.signal(signal.SIGSTOP)
+        with pytest.raises(BackendUnavailableError, match="replicas"):
+            await store.set(request)
+        replica.signal(signal.SIGCONT)
+
+
+async def test_full_memory(own_server):
+    """A full server refuses writes with an error that says so; reads and deletes go on, transactions change nothing."""
+    server = own_server("--maxmemory-policy", "noeviction")
+    async with opened("state.redis", server) as store, opened("pubsub.redis", server) as broker:
+        await store.set(SetRequest("a||kept", b"1"))
+        await store.set(SetRequest("a||gone", b"1"))
+        server.command("CONFIG", "SET", "maxmemory", "100kb")
+        with pytest.raises(BackendError, match="maxmemory"):
+            await store.set(SetRequest("a||more", b"x"))
+        with pytest.raises(BackendError, match="maxmemory"):
+            await store.transact([SetRequest("a||kept", b"2"), SetRequest("a||more", b"x")], {})
+        with pytest.raises(BrokerFullError):
+            await publish(broker, "x")
+        assert await value_of(store, "a||kept") == b"1"
+        await store.delete(DeleteRequest("a||gone"))
+        server.command("CONFIG", "SET", "maxmemory", "0")
+        await store.set(SetRequest("a||more", b"x"))
+        await publish(broker, "x")
+
+
+async def test_transaction_over_slots(tmp_path, monkeypatch):
+    """A transaction whose keys are in different slots of a cluster is an error that says what to do."""
+    from tests.support.redis_server import shared_cluster
+
+    cluster = shared_cluster().metadata
+    store = make("state.redis", cluster["redisHost"], redisType="cluster")
+    async with AsyncExitStack() as stack:
+        await store.start(stack)
+        with pytest.raises(BackendError, match="hash tag"):
+            await store.transact([SetRequest("a||1", b"1"), SetRequest("a||2", b"1")], {})
+        assert await store.bulk_get([GetRequest("a||1"), GetRequest("a||2")]) == [None, None]
+
+
+# Away and back -------------------------------------------------------------------------------------------------------
+
+
+async def test_state_lost_and_back(own_server):
+    """While the server is away calls fail within seconds; when it is back they work, and what was answered is there."""
+    server = own_server(*DURABLE)
+    async with opened("state.redis", server, redisMaxRetryInterval="50") as store:
+        await store.set(SetRequest("a||1", b"1"))
+        server.kill()
+        start = time.monotonic()
+        with pytest.raises(BackendUnavailableError):
+            await store.get(GetRequest("a||1"))
+        with pytest.raises(BackendUnavailableError):
+            await store.ping()
+        assert time.monotonic() - start < 5
+        server.start()
+        assert (await eventually(lambda: must_get(store, "a||1"))).data == b"1"
+        await store.set(SetRequest("a||1", b"2", etag="1"))
+
+
+async def test_state_frozen(own_server):
+    """A frozen server is an error after readTimeout; nobody gets the answer to another call afterwards."""
+    server = own_server()
+    async with opened("state.redis", server, readTimeout="300", dialTimeout="500", poolSize="4") as store:
+        for number in range(8):
+            await store.set(SetRequest(f"a||{number}", str(number).encode()))
+        server.signal(signal.SIGSTOP)
+        reads = [store.get(GetRequest(f"a||{number}")) for number in range(8)]
+        errors = await asyncio.gather(*reads, return_exceptions=True)
+        assert all(isinstance(error, BackendUnavailableError) for error in errors)
+        server.signal(signal.SIGCONT)
+        for number in range(8):
+            assert (await eventually(lambda n=number: must_get(store, f"a||{n}"))).data == str(number).encode()
+
+
+async def test_conditional_writes_are_not_sent_twice(own_server):
+    """Under kills and restarts a write with an etag succeeds once for each version: no update is lost or doubled."""
+    server = own_server(*DURABLE)
+    async with opened("state.redis", server, redisMaxRetryInterval="20") as store:
+        await store.set(SetRequest("a||n", b"0"))
+        written = unknown = 0
+        kills = asyncio.create_task(_restart_often(server, 4))
+        while not kills.done():
+            try:
+                found = await must_get(store, "a||n")
+                await store.set(SetRequest("a||n", str(int(found.data) + 1).encode(), etag=found.etag))
+            except EtagMismatchError:
+                raise AssertionError("its own write was taken for another's") from None
+            except BackendUnavailableError:
+                unknown += 1
+            else:
+                written += 1
+        await kills
+        final = int((await eventually(lambda: must_get(store, "a||n"))).data)
+    assert written > 50
+    assert written <= final <= written + unknown
+
+
+async def _restart_often(server, times: int) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(server.restart)
+    await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_messages_under_faults(own_server, fault):
+    """While the server is killed or frozen again and again every acknowledged message is delivered; the account says so."""
+    server = own_server(*DURABLE)
+    delivered: Counter[str] = Counter()
+    acknowledged: list[str] = []
+
+    def answer(message):
+        delivered[message.data.decode()] += 1
+        return Outcome.ACCEPTED
+
+    async with opened("pubsub.redis", server, **QUICK) as broker:
+        subscription = await broker.subscribe(ask(), Inbox(answer))
+        stop = asyncio.Event()
+
+        async def publisher(name: int) -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    await publish(broker, f"{name}-{number}")
+                except BackendUnavailableError:
+                    continue
+                acknowledged.append(f"{name}-{number}")
+
+        publishers = [asyncio.create_task(publisher(name)) for name in range(4)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            if fault == "killed":
+                await asyncio.to_thread(server.restart)
+            else:
+                server.signal(signal.SIGSTOP)
+                await asyncio.sleep(0.8)
+                server.signal(signal.SIGCONT)
+        await asyncio.sleep(0.3)
+        stop.set()
+        await asyncio.gather(*publishers)
+        await eventually(lambda: drained(subscription), 30)
+    lost = [text for text in acknowledged if not delivered[text]]
+    twice = sum(count - 1 for count in delivered.values())
+    account = f"acknowledged {len(acknowledged)}, delivered {sum(delivered.values())}, twice {twice}, lost {len(lost)}"
+    assert len(acknowledged) > 100, account
+    assert not lost, account
+
+
+async def test_restarted_empty(own_server):
+    """A server that comes back empty gets its groups again, and what is published then is delivered."""
+    server = own_server()
+    inbox = Inbox()
+    async with opened("pubsub.redis", server, **QUICK) as broker:
+        await broker.subscribe(ask(), inbox)
+        await publish(broker, "before")
+        await inbox.count(1)
+        await asyncio.to_thread(server.restart)
+        await eventually(lambda: publish(broker, "after"))
+        await inbox.until(lambda: "after" in inbox.texts)
+        server.command("FLUSHALL")
+        await publish(broker, "again")
+        await inbox.until(lambda: "again" in inbox.texts)
+
+
+@pytest.mark.slow
+async def test_failover(tmp_path):
+    """When sentinels promote the replica, state and messages go on there; the scripts are sent to it again."""
+    sentinels = await asyncio.to_thread(Sentinels, tmp_path)
+    metadata = {**sentinels.metadata, "redisMaxRetryInterval": "100"}
+    host = metadata.pop("redisHost")
+    inbox = Inbox()
+    try:
+        async with AsyncExitStack() as stack:
+            store = make("state.redis", host, **metadata)
+            await store.start(stack)
+            broker = make("pubsub.redis", host, **{**metadata, **QUICK})
+            await broker.start(stack)
+            await broker.subscribe(ask(), inbox)
+            await store.set(SetRequest("a||1", b"1", consistency=Consistency.STRONG))
+            await publish(broker, "before")
+            await inbox.count(1)
+            sentinels.kill_primary()
+            await eventually(lambda: store.set(SetRequest("a||1", b"2")), 30)
+            assert await value_of(store, "a||1") == b"2"
+            assert sentinels.replica.command("HGET", "a||1", "data").strip() == "2"
+            await eventually(lambda: publish(broker, "after"), 30)
+            await inbox.until(lambda: "after" in inbox.texts)
+    finally:
+        await asyncio.to_thread(sentinels.close)
+
+
+async def test_wrong_name_at_the_sentinels(own_server):
+    """A server that is no sentinel, or knows no such primary, is an error that names the setting."""
+    server = own_server()
+    error = await refused("state.redis", server.address, failover="true", sentinelMasterName="none")
+    assert "sentinelMasterName" in str(error)
+
+
+# Connections ---------------------------------------------------------------------------------------------------------
+
+
+async def test_connections_do_not_grow_with_apps(own_server):
+    """One app or fifty on one broker and store: the server has the same number of connections."""
+    server = own_server()
+    counts: list[int] = []
+    for apps in (1, 50):
+        inboxes = [Inbox() for _ in range(apps)]
+        async with (
+            opened("pubsub.redis", server, poolSize="3") as broker,
+            opened("state.redis", server, poolSize="3") as store,
+        ):
+            for number, inbox in enumerate(inboxes):
+                await broker.subscribe(ask(f"app-{number}", topic=f"topic-{number % 7}"), inbox)
+            for topic in range(7):
+                await publish(broker, *(str(n) for n in range(20)), topic=f"topic-{topic}")
+            await asyncio.gather(*(store.set(SetRequest(f"app-{n}||k", b"1")) for n in range(100)))
+            for inbox in inboxes:
+                await inbox.count(20)
+            await asyncio.gather(*(publish(broker, "x", topic="topic-0") for _ in range(20)))
+            await inboxes[0].count(40)
+            lines = server.command("CLIENT", "LIST").splitlines()
+            counts.append(sum("name=dapr-shared" in line for line in lines))
+    assert counts[0] == counts[1] == 3 + 3 + 1
