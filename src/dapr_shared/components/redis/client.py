@@ -205,13 +205,13 @@ class RedisClient:
         finally:
             self._turns.release()
             if opened is not None and self._pool is None and self._cluster is None:
-                await opened.aclose()  # closed meanwhile, and this call may have connected after that
+                await connecting.close(opened)  # closed meanwhile, and this call may have connected after that
 
     async def _close(self) -> None:
         pool, cluster, self._pool, self._cluster = self._pool, self._cluster, None, None
         for opened in (pool, cluster):
             if opened is not None:
-                await opened.aclose()
+                await connecting.close(opened)
 
 
 class OwnConnection:

@@ -134,6 +134,14 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+async def close(opened: Any) -> None:
+    """Close all connections, those to sentinels too."""
+    await opened.aclose()
+    sentinels: Any = getattr(opened, "sentinel_manager", None)
+    for client in sentinels.sentinels if sentinels is not None else ():
+        await client.aclose()
+
+
 async def take(opened: Any, key: str | None) -> tuple[Any, Callable[[], Awaitable[None]]]:
     """A connection that is nobody else's, and what ends it. `key`: whose node in a cluster."""
     if isinstance(opened, ConnectionPool):
