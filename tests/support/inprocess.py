@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dapr_shared.wire.grpc.interface import Metadata
+    from dapr_shared.wire.tls import PeerCertificate
 
 TWO_APPS = """
     apiVersion: shared.dapr.io/v1alpha1
@@ -62,6 +63,7 @@ class FakeCall:
     method: str
     metadata: Metadata = ()
     listener: object = None
+    certificate: PeerCertificate | None = None
     peer: str = "test"
     initial: list[tuple[str, str | bytes]] = field(default_factory=list)
     trailers: list[tuple[str, str | bytes]] = field(default_factory=list)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dapr_shared.observability.access_log import AccessLog
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.observability.events import Events
+    from dapr_shared.observability.spans import SpanTable
     from dapr_shared.observability.tracing import Tracing
 
 
@@ -23,3 +24,4 @@ class Observed:
     tracing: Tracing
     access_log: AccessLog
     events: Events
+    spans: SpanTable

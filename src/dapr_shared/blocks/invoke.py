@@ -30,6 +30,7 @@ from dapr_shared.contracts.invocation import (
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.core.ids import AppRef
+from dapr_shared.observability.spans import SpanTable
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.grpc.proxy import relay
 from dapr_shared.wire.http.messages import BodyError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.observability.events import Events
+    from dapr_shared.observability.spans import Span
     from dapr_shared.security.access_control import Decision
     from dapr_shared.wire.grpc.interface import Call
     from dapr_shared.wire.http.messages import Body, Headers
@@ -50,6 +52,9 @@ EXTERNAL = "external"
 ON_INVOKE = "/dapr.proto.runtime.v1.AppCallback/OnInvoke"
 
 _FORBIDDEN_IN_METHOD = frozenset("#?\x7f") | {chr(code) for code in range(32)}
+
+_CALL_LOCAL = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal"
+"""What a sidecar's span says of a call by another one; ours says the same."""
 
 
 class Channels(Protocol):
@@ -99,6 +104,7 @@ class InvokeBlock:
         events: Events,
         *,
         serves: Serves,
+        spans: SpanTable | None = None,
     ) -> None:
         self._channels = channels
         self._targets = targets
@@ -106,6 +112,7 @@ class InvokeBlock:
         self._metrics = metrics
         self._events = events
         self._serves = serves
+        self._spans = spans or SpanTable()
 
     async def invoke(
         self,
@@ -128,6 +135,10 @@ class InvokeBlock:
         channel, ref = self._channel(caller, target)
         if ref is not None:
             self._authorize(caller, ref, target, "/" + path, verb)
+        span = self._begin_span(caller, ref, f"CallLocal/{ref.app_id}/{path}", trace) if ref is not None else None
+        if span is not None:
+            span.attributes |= {"dapr.protocol": "grpc", "dapr.api": _CALL_LOCAL, "dapr.invoke_method": path}
+            trace = span.headers()
         content_type = next((value for name, value in headers if name == b"content-type"), None)
         forwarded = request_headers(headers)
         if ref is not None:
@@ -144,12 +155,27 @@ class InvokeBlock:
             )
         except ChannelError as error:
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
+            if span is not None:
+                span.end(str(error))
             raise _channel_failure(target, error) from error
         except BodyError as error:  # http-api §1: for an invocation a body over the limit is a failed invocation
+            if span is not None:
+                span.end(str(error))
             raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
         self._count(caller, ref.app_id if ref else EXTERNAL, body, answer, (perf_counter() - started) * 1000)
+        if span is not None:
+            span.end_with_status(answer.status)
         answer.headers = response_headers(answer.headers)
         return answer
+
+    def _begin_span(self, caller: Caller, callee: AppRef, name: str, trace: Headers) -> Span | None:
+        """The callee's span of a call by another app; one that calls itself has its own alone, as in Dapr."""
+        if caller.ref == callee:
+            return None
+        span = self._spans.begin_call(callee, name, "server", trace)
+        if span is not None:
+            span.attributes["rpc.service"] = "ServiceInvocation"
+        return span
 
     def _count(self, caller: Caller, callee: str, body: Body, answer: InvokeResponse, milliseconds: float) -> None:
         sent = len(body) if isinstance(body, bytes) else 0
@@ -178,6 +204,9 @@ class InvokeBlock:
             raise errors.INVOKE_FAILED(
                 app=target, detail=f"{target} is not a gRPC app: {call.method} cannot be relayed"
             )
+        span = self._begin_span(caller, ref, call.method, trace)
+        if span is not None:
+            trace = span.headers()
         metadata = proxy_metadata(call.metadata, caller.app_id, caller.namespace, ref.app_id, trace)
         started = perf_counter()
         code = GrpcCode.OK
@@ -196,6 +225,8 @@ class InvokeBlock:
         finally:
             elapsed = (perf_counter() - started) * 1000
             self._metrics.invocation(caller.app_id, ref.app_id, int(code), "streaming").record(elapsed)
+            if span is not None:
+                span.end(code.name if code is not GrpcCode.OK else None)
 
     def _channel(self, caller: Caller, target: str) -> tuple[Invokable, AppRef | None]:
         if "://" not in target:

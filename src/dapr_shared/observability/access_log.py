@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
     from dapr_shared.core.errors import GrpcCode
+    from dapr_shared.core.ids import AppRef
 
 _HTTP_HEALTH = "/v1.0/healthz"
 _GRPC_HEALTH = "/grpc.health.v1.Health/"
@@ -33,19 +34,25 @@ class AccessLogOptions:
 class AccessLog:
     """Writes the API log. `logger` makes the logger of a scope (`Logs.logger`)."""
 
-    __slots__ = ("_grpc", "_http", "enabled", "obfuscate_urls", "omit_health_checks")
+    __slots__ = ("_apps", "_grpc", "_http", "_options", "enabled")
 
     def __init__(self, options: AccessLogOptions, logger: Callable[[str], FilteringBoundLogger]) -> None:
+        self._options = options
+        """For calls that prove no app."""
+        self._apps: Mapping[AppRef, AccessLogOptions] = {}
         self.enabled = options.enabled
-        """Hot code asks this before it gathers the fields."""
-        self.obfuscate_urls = options.obfuscate_urls
-        self.omit_health_checks = options.omit_health_checks
+        """Whether any app has one. Hot code asks this before it gathers the fields."""
         self._http = logger("dapr.runtime.http-info")
         self._grpc = logger("dapr.runtime.grpc.api-info")
 
+    def replace_apps(self, apps: Mapping[AppRef, AccessLogOptions]) -> None:
+        """Log the calls of these apps so from now on."""
+        self._apps = apps
+        self.enabled = self._options.enabled or any(options.enabled for options in apps.values())
+
     def http(
         self,
-        app_id: str,
+        app: AppRef | None,
         method: str,
         target: str,
         endpoint: str,
@@ -60,31 +67,43 @@ class AccessLog:
         `target` is the request target, whose query is left out; `endpoint` the endpoint's name; `size` the bytes of the
         response body.
         """
-        if not self.enabled:
+        options = self._of(app)
+        if not options.enabled:
             return
         path = target.partition("?")[0]
-        if self.omit_health_checks and (path == _HTTP_HEALTH or path.startswith(_HTTP_HEALTH + "/")):
+        if options.omit_health_checks and (path == _HTTP_HEALTH or path.startswith(_HTTP_HEALTH + "/")):
             return
         fields: dict[str, str | int] = {
-            "method": endpoint if self.obfuscate_urls else f"{method} {path}",
+            "method": endpoint if options.obfuscate_urls else f"{method} {path}",
             "code": status,
             "size": size,
             "duration": int(milliseconds),
         }
-        self._write(self._http, "HTTP API Called", app_id, fields, user_agent)
+        self._write(self._http, "HTTP API Called", app, fields, user_agent)
 
-    def grpc(self, app_id: str, method: str, *, code: GrpcCode, milliseconds: float, user_agent: str = "") -> None:
+    def grpc(
+        self, app: AppRef | None, method: str, *, code: GrpcCode, milliseconds: float, user_agent: str = ""
+    ) -> None:
         """One call of the gRPC API; `method` is the full name, `/package.Service/Method`."""
-        if not self.enabled or (self.omit_health_checks and method.startswith(_GRPC_HEALTH)):
+        options = self._of(app)
+        if not options.enabled or (options.omit_health_checks and method.startswith(_GRPC_HEALTH)):
             return
         fields: dict[str, str | int] = {"method": method, "code": int(code), "duration": int(milliseconds)}
-        self._write(self._grpc, "gRPC API Called", app_id, fields, user_agent)
+        self._write(self._grpc, "gRPC API Called", app, fields, user_agent)
+
+    def _of(self, app: AppRef | None) -> AccessLogOptions:
+        return self._apps.get(app, self._options) if app is not None else self._options
 
     def _write(
-        self, log: FilteringBoundLogger, message: str, app_id: str, fields: dict[str, str | int], user_agent: str
+        self,
+        log: FilteringBoundLogger,
+        message: str,
+        app: AppRef | None,
+        fields: dict[str, str | int],
+        user_agent: str,
     ) -> None:
         if user_agent:
             fields["useragent"] = user_agent
-        if app_id:
-            fields["app_id"] = app_id
+        if app is not None:
+            fields["app_id"] = app.app_id
         log.info(message, **fields)

@@ -383,6 +383,10 @@ class DaprMetrics:
         self.tls_troubles = counter(
             own + "tls_trouble_total", "Connections that came to nothing over TLS.", ["listener", "reason"]
         )
+        self.spans = counter(own + "span_total", "Sampled spans written to the log.", ["target"])
+        self.spans_dropped = counter(
+            own + "span_dropped_total", "Sampled spans that were not exported.", ["target", "reason"]
+        )
         self.listener_failures = counter(own + "listener_failures_total", "Addresses that could not be bound.")
         self.app_processes = counter(
             own + "app_processes_total", "Processes of apps that this run started, by what became of them.", ["change"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.dapr_metrics import DaprMetrics
+    from dapr_shared.observability.spans import SpanRecord
 
 REPEAT_INTERVAL = 1.0
 """Seconds: how often at most a line that requests can cause is written, for each reason. Every one is counted."""
@@ -74,6 +75,7 @@ class Events:
         self._identity = logger("dapr.runtime.identity")
         self._pubsub = logger("dapr.runtime.pubsub")
         self._invoke = logger("dapr.runtime.invoke")
+        self._trace = logger("dapr.runtime.trace")
         self._limiter = RepeatLimiter(clock or SystemClock())
         self._told: set[tuple[str, str]] = set()
 
@@ -170,6 +172,24 @@ class Events:
         self.metrics.without_effect.child(setting).inc()
         if self._first("setting", setting):
             self._runtime.warning("setting without effect", setting=setting, **_given(why=why))
+
+    def span(self, span: SpanRecord) -> None:
+        """A sampled span of an app whose Configuration says `tracing.stdout`."""
+        self.metrics.spans.child("stdout").inc()
+        self._trace.info(
+            "span", name=span.name, app_id=span.service, kind=span.kind, trace_id=span.trace_id, span_id=span.span_id,
+            parent_id=span.parent_id, milliseconds=round((span.end - span.start) / 1e6, 3), **_given(error=span.error or ""),
+            attributes=dict(span.attributes),
+        )  # fmt: skip
+
+    def spans_dropped(self, target: str, reason: str, count: int, problem: str) -> None:
+        """Spans that were not exported. `reason`: `queue_full`, `export`, `shutdown`, `missing` (a package)."""
+        self.metrics.spans_dropped.child(target, reason).inc(count)
+        held = self._limiter.held_back("spans_dropped", target, reason)
+        if held is not None:
+            self._trace.warning(
+                "spans dropped", target=target, reason=reason, count=count, **_given(problem=problem), **_held(held)
+            )
 
     # Apps ------------------------------------------------------------------------------------------------------------
     def app_added(self, app: AppRef, *, channel: str = "") -> None:

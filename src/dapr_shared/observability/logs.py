@@ -31,7 +31,7 @@ from dapr_shared.observability.log_safety import make_safe, safe_traceback
 from dapr_shared.observability.log_writer import LogWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from io import BytesIO, FileIO
     from types import TracebackType
 
@@ -102,7 +102,9 @@ class Logs:
         prefix = "" if options.as_json else _BAR
         self.recent = LogRing()
         """The last lines, for operators."""
+        self._levels = _Levels(self.level, options.app_id)
         self._processors: list[Processor] = [
+            self._levels,
             _Stamp(options.app_id, clock or SystemClock(), prefix),
             make_safe,
             self.recent,
@@ -113,7 +115,7 @@ class Logs:
         self._root: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             cast("Any", _Sink(self._writer, self._copy, copy_all=copy_all)),
             processors=self._processors,
-            wrapper_class=structlog.make_filtering_bound_logger(self.level),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # `_levels` decides
             context_class=dict,
             cache_logger_on_first_use=False,
         )
@@ -122,6 +124,10 @@ class Logs:
     def logger(self, scope: str) -> FilteringBoundLogger:
         """A logger whose lines carry this scope, such as `dapr.runtime`."""
         return self._root.bind(scope=scope)
+
+    def set_levels_of_apps(self, levels: Mapping[str, str]) -> None:
+        """Levels of the lines about apps, by app id; others have the level of the log. Raises `ValueError`."""
+        self._levels.apps = {app_id: parse_level(level) for app_id, level in levels.items()}
 
     @property
     def dropped(self) -> int:
@@ -163,7 +169,7 @@ class Logs:
 
     def _dropped_line(self, count: int) -> bytes:
         event: Any = {"event": "log lines were dropped", "scope": "dapr.runtime", "count": count}
-        for process in self._processors:
+        for process in self._processors[1:]:  # whatever the level
             event = process(None, "warning", event)
         return event
 
@@ -185,8 +191,23 @@ def _to_both(writer: LogWriter, copy: LogWriter) -> Callable[[bytes], None]:
     return write
 
 
+class _Levels:
+    """The first processor: drops lines below the level of their app, or of the log where it has none."""
+
+    def __init__(self, level: int, app_id: str) -> None:
+        self._level = level
+        self._app_id = app_id
+        self.apps: Mapping[str, int] = {}
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        level = self.apps.get(str(event.get("app_id", self._app_id)), self._level) if self.apps else self._level
+        if LEVELS.get(_LEVEL_NAMES.get(method, method), logging.INFO) < level:
+            raise structlog.DropEvent
+        return event
+
+
 class _Stamp:
-    """The first processor: time, level, app id, and the traceback as a text."""
+    """Time, level, app id, and the traceback as a text."""
 
     def __init__(self, app_id: str, clock: Clock, prefix: str) -> None:
         self._app_id = app_id

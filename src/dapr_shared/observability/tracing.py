@@ -55,14 +55,16 @@ _RATE = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 class TraceContext:
     """The trace that a request belongs to, as it is passed on."""
 
-    __slots__ = ("sampled", "traceparent", "tracestate")
+    __slots__ = ("remote", "sampled", "traceparent", "tracestate")
 
-    def __init__(self, traceparent: bytes, tracestate: bytes, sampled: bool) -> None:  # noqa: FBT001 - hot path
+    def __init__(self, traceparent: bytes, tracestate: bytes, sampled: bool, remote: bool = False) -> None:  # noqa: FBT001, FBT002 - hot path
         self.traceparent = traceparent
         """Version 00, 55 bytes: the header to send on."""
         self.tracestate = tracestate
         """The header to send on; empty when there is none."""
         self.sampled = sampled
+        self.remote = remote
+        """Whether it came with the request; else the trace begins here."""
 
     @property
     def trace_id(self) -> str:
@@ -114,7 +116,7 @@ class Tracing:
             # Of a later version only the ids and the one flag that is known may be passed on.
             traceparent = b"00" + traceparent[2:53] + (b"01" if traceparent[54] in _ODD_DIGITS else b"00")
         sampled = traceparent[54] in _ODD_DIGITS
-        return TraceContext(traceparent, parse_tracestate(tracestate) if tracestate else b"", sampled)
+        return TraceContext(traceparent, parse_tracestate(tracestate) if tracestate else b"", sampled, True)  # noqa: FBT003
 
     def from_grpc(
         self, grpc_trace_bin: bytes | None, traceparent: bytes | None = None, tracestate: bytes | None = None

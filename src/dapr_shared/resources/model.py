@@ -186,6 +186,8 @@ class App(Frozen, frozen=True, kw_only=True):
     secrets: AppSecrets = AppSecrets()
     configuration: str = ""
     """Name of a Configuration of the same namespace; empty: none."""
+    log_level: str = ""
+    """Of log lines about this app: debug, info, warn, error or fatal; empty: the instance's."""
     secret_store: str = ""
     """`auth.secretStore`: where every `secretKeyRef` of this resource is read."""
     origin: Origin = NOWHERE

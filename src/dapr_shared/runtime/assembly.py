@@ -5,6 +5,7 @@ What changes with the resources (apps, components, channels, rules) is put into 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -47,8 +48,8 @@ from dapr_shared.components.registry import ComponentRegistry
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.identity.apps import AppRegistry
 from dapr_shared.identity.caller import Caller, Evidence
-from dapr_shared.observability.access_log import AccessLog, AccessLogOptions
-from dapr_shared.observability.tracing import DEFAULT_SAMPLING_RATE, Tracing
+from dapr_shared.observability.access_log import AccessLog
+from dapr_shared.runtime.app_logs import AppLogs, access_log_options
 from dapr_shared.runtime.components import ComponentLoader, tell_problem
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.listeners import FrontListeners
@@ -57,6 +58,7 @@ from dapr_shared.runtime.remembered import RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
 from dapr_shared.runtime.tls import FrontTls, front_tls
+from dapr_shared.runtime.tracing import TracingOfApps
 from dapr_shared.security.limits import CallLimits
 from dapr_shared.wire.grpc.engines import engine
 
@@ -95,6 +97,8 @@ class Parts:
     public: PublicFrontDoor
     listeners: FrontListeners
     tls: FrontTls | None
+    tracing: TracingOfApps
+    app_logs: AppLogs
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Put what is open on the stack; unwinding closes in the order: channels, external, watch, components."""
@@ -116,7 +120,8 @@ def assemble(
 ) -> Parts:
     """Make all parts; nothing is opened yet.
 
-    Raises `CatalogError`, `SettingsError` for TLS files that do not fit, `ValueError` for an unknown gRPC engine.
+    Raises `CatalogError`, `SettingsError` for TLS files that do not fit, `TracingConfigurationError`, `ValueError` for
+    an unknown gRPC engine.
     """
     metrics = events.metrics
     apps = AppRegistry(single=single, api_token=api_token)
@@ -126,7 +131,8 @@ def assemble(
     registry = ComponentRegistry(
         Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
     )
-    deliveries = TopicDeliveries(metrics, events, clock, timeout=settings.app_delivery_timeout)
+    tracing = TracingOfApps(configuration, os.environ, events)
+    deliveries = TopicDeliveries(metrics, events, clock, timeout=settings.app_delivery_timeout, spans=tracing.table)
     remembered = RememberedSubscriptions(state_directory(settings.data_dir) / "subscriptions", events)
     streaming = StreamingBlock(registry, deliveries)
     subscriptions = SubscriptionManager(registry, deliveries, streaming, remembered, events, clock)
@@ -144,7 +150,9 @@ def assemble(
     outbox = OutboxRelays(registry, publish, events)
     state = StateBlock(registry, metrics, Outbox(publish, outbox, clock))
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
-    invoke = InvokeBlock(channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None)
+    invoke = InvokeBlock(
+        channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None, spans=tracing.table
+    )
     metadata = MetadataBlock(
         registry,
         _properties(channels),
@@ -163,9 +171,8 @@ def assemble(
         *system.routes(),
     ]
     routes += absent_routes(frozenset(route.api for route in routes))
-    tracing = Tracing(configuration.tracing.sampling_rate if configuration else DEFAULT_SAMPLING_RATE)
-    access_log = AccessLog(_access_log_options(settings, configuration), logs.logger)
-    observed = Observed(metrics, tracing, access_log, events)
+    access_log = AccessLog(access_log_options(settings, configuration), logs.logger)
+    observed = Observed(metrics, tracing.tracing, access_log, events, tracing.table)
     http = HttpFrontDoor(routes, InvokeApi(invoke), pipeline, observed, body_limit=body_limit)
     methods = [
         *StateRpc(state).methods(),
@@ -197,6 +204,8 @@ def assemble(
         public=PublicFrontDoor(routes, body_limit=body_limit),
         listeners=FrontListeners(settings, http, grpc, grpc_engine, events, tls),
         tls=tls,
+        tracing=tracing,
+        app_logs=AppLogs(settings, access_log, logs),
     )
 
 
@@ -212,13 +221,3 @@ def _features(configuration: Configuration | None) -> list[str]:
     given = configuration.features if configuration else dict[str, bool]()
     known = {"HotReload": True}
     return sorted(name for name, enabled in {**known, **given}.items() if enabled)
-
-
-def _access_log_options(settings: Settings, configuration: Configuration | None) -> AccessLogOptions:
-    logging = configuration.api_logging if configuration else None
-    enabled = settings.enable_api_logging
-    return AccessLogOptions(
-        enabled=enabled if enabled is not None else bool(logging and logging.enabled),
-        obfuscate_urls=bool(logging and logging.obfuscate_urls),
-        omit_health_checks=bool(logging and logging.omit_health_checks),
-    )

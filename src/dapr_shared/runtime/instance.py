@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 UNLIMITED_GRACE = 24 * 3600.0
 """Seconds that stand for no limit where a number is needed."""
+_FLUSH, _LEAST_FLUSH = 3.0, 0.2
+"""Seconds that the last spans may take to be sent: what the grace leaves, within these bounds."""
 _BLOCK_CHECK = 0.1
 """Seconds between two looks at the app's health while shutdown is blocked."""
 
@@ -90,6 +92,7 @@ class Instance:
                 )
             await parts.start(stack)
             stack.push_async_callback(parts.outbox.close, 0.0)  # the last: requests that end may still need it
+            stack.push_async_callback(parts.tracing.close, 0.0)
             stack.push_async_callback(parts.subscriptions.close, 0.0)
             stack.push_async_callback(parts.listeners.close_extra)
             stack.push_async_callback(parts.listeners.drain, 0)
@@ -123,7 +126,9 @@ class Instance:
         await self.parts.subscriptions.close(grace if grace is not None else UNLIMITED_GRACE)
         left = None if grace is None else max(grace - (perf_counter() - started), 0.0)
         await self.parts.listeners.drain(left)
-        return grace is None or perf_counter() - started < grace
+        used = perf_counter() - started
+        await self.parts.tracing.close(_FLUSH if grace is None else min(max(grace - used, _LEAST_FLUSH), _FLUSH))
+        return grace is None or used < grace
 
     async def block_shutdown(self, seconds: float) -> None:
         """Keep serving for so long, or until the app is unhealthy (reference daprd-flags §6)."""

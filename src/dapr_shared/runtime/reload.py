@@ -21,6 +21,7 @@ from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import Listeners
 from dapr_shared.runtime.apps import AppsError, ResolvedApps, namespace_conflicts, resolve_apps
 from dapr_shared.runtime.ports import PortTakenError
+from dapr_shared.runtime.tracing import TracingConfigurationError
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ WRONG_RESOURCES = (
     SecurityConfigurationError,
     ChannelTableError,
     PortTakenError,
+    TracingConfigurationError,
 )
 """What resources can get wrong: fatal at start; on reload the former ones stay in force."""
 
@@ -118,6 +120,7 @@ class Reloader:
         rules = parts.rules.compile(resolved.records, resolved.digests)
         targets = await parts.targets.build(resources.http_endpoints, parts.loader.reader)
         AppRegistry().replace(resolved.records)  # two apps with one token: found before anything changes
+        traced = parts.tracing.plan(resolved.records)
         listening = await self._open_listeners(resources)
         try:
             await parts.channels.apply(resolved.channels)
@@ -126,6 +129,8 @@ class Reloader:
             raise
         parts.rules.adopt(rules)
         parts.targets.adopt(targets)
+        parts.tracing.adopt(traced)
+        parts.app_logs.adopt(resolved.records)
         if self._sources.multi_app:
             parts.apps.replace(resolved.records)
         plan = diff(self.resources, resources)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dapr_shared.core.errors import GrpcCode
+from dapr_shared.core.ids import AppRef
 from dapr_shared.observability.access_log import AccessLog, AccessLogOptions
 from dapr_shared.observability.logs import LogOptions, Logs
 from tests.support.fake_clock import FakeClock
@@ -29,7 +30,7 @@ def written(options: AccessLogOptions, use: Callable[[AccessLog], None]) -> list
 
 def calls(log: AccessLog) -> None:
     log.http(
-        "shop",
+        AppRef("shop"),
         "GET",
         "/v1.0/state/cart/a?metadata.x=secret",
         "GetState",
@@ -38,16 +39,16 @@ def calls(log: AccessLog) -> None:
         milliseconds=3.9,
         user_agent="curl/8.1",
     )
-    log.http("", "GET", "/v1.0/healthz", "Healthz", status=204, size=0, milliseconds=0.2)
-    log.http("", "GET", "/v1.0/healthz/outbound?x=1", "Healthz", status=204, size=0, milliseconds=0.2)
+    log.http(None, "GET", "/v1.0/healthz", "Healthz", status=204, size=0, milliseconds=0.2)
+    log.http(None, "GET", "/v1.0/healthz/outbound?x=1", "Healthz", status=204, size=0, milliseconds=0.2)
     log.grpc(
-        "shop",
+        AppRef("shop"),
         "/dapr.proto.runtime.v1.Dapr/GetState",
         code=GrpcCode.NOT_FOUND,
         milliseconds=1.2,
         user_agent="grpc-python/1.85",
     )
-    log.grpc("", "/grpc.health.v1.Health/Check", code=GrpcCode.OK, milliseconds=0)
+    log.grpc(None, "/grpc.health.v1.Health/Check", code=GrpcCode.OK, milliseconds=0)
 
 
 def test_http_and_grpc_lines() -> None:
@@ -75,7 +76,7 @@ def test_only_health_checks_are_omitted() -> None:
     options = AccessLogOptions(enabled=True, omit_health_checks=True)
 
     def use(log: AccessLog) -> None:
-        log.http("", "GET", "/v1.0/healthzebra", "Invoke", status=404, size=0, milliseconds=0)
+        log.http(None, "GET", "/v1.0/healthzebra", "Invoke", status=404, size=0, milliseconds=0)
 
     assert len(written(options, use)) == 1
 
@@ -84,3 +85,27 @@ def test_only_health_checks_are_omitted() -> None:
 def test_nothing_is_written_while_it_is_off(options: AccessLogOptions) -> None:
     """The API log is off by default."""
     assert written(options, calls) == []
+
+
+def test_each_app_has_its_own_options() -> None:
+    """An app's options decide for its calls, the log's own for those that prove no app; hot code asks one flag."""
+
+    def use(log: AccessLog) -> None:
+        assert not log.enabled
+        log.replace_apps(
+            {
+                AppRef("loud"): AccessLogOptions(enabled=True),
+                AppRef("loud", "other"): AccessLogOptions(),
+                AppRef("discreet"): AccessLogOptions(enabled=True, obfuscate_urls=True),
+            }
+        )
+        assert log.enabled
+        for app in (AppRef("loud"), AppRef("loud", "other"), AppRef("discreet"), AppRef("unknown"), None):
+            log.http(app, "GET", "/v1.0/state/a/b", "GetState", status=200, size=1, milliseconds=1)
+
+    lines = written(AccessLogOptions(), use)
+    assert len(lines) == 2
+    assert '"app_id":"loud"' in lines[0]
+    assert '"method":"GET /v1.0/state/a/b"' in lines[0]
+    assert '"app_id":"discreet"' in lines[1]
+    assert '"method":"GetState"' in lines[1]

@@ -12,6 +12,7 @@ from dapr_shared.core.ids import AppRef
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events, RepeatLimiter
 from dapr_shared.observability.logs import LogOptions, Logs
+from dapr_shared.observability.spans import SpanRecord
 from tests.support.fake_clock import FakeClock
 
 if TYPE_CHECKING:
@@ -56,6 +57,36 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         lambda e: e.listening("shop", "http", "127.0.0.1:3500"),
         "[info   ] dapr.runtime: listening listener=shop protocol=http address=127.0.0.1:3500",
         'listener_connections{listener="shop",protocol="http"} 0',
+    ),
+    (
+        "tls_loaded",
+        lambda e: e.tls_loaded("/etc/tls.crt", days_left=3.14159, again=True),
+        "[warning] dapr.runtime: TLS certificate in force certificate=/etc/tls.crt days_left=3.1 reloaded=true",
+        'tls_load_total{result="done"} 1',
+    ),
+    (
+        "tls_load_failed",
+        lambda e: e.tls_load_failed("no key"),
+        '[error  ] dapr.runtime: TLS certificate not reloaded, the former one stays in force problem="no key"',
+        'tls_load_total{result="failed"} 1',
+    ),
+    (
+        "tls_trouble",
+        lambda e: e.tls_trouble("http", "client_certificate", "10.0.0.1", "certificate has expired"),
+        '[warning] dapr.runtime.identity: a client certificate was refused listener=http reason=client_certificate peer=10.0.0.1 problem="certificate has expired"',
+        'tls_trouble_total{listener="http",reason="client_certificate"} 1',
+    ),
+    (
+        "span",
+        lambda e: e.span(SpanRecord("shop", "/x", "client", "t", "s", "p", "", 0, 2_000_000, {"a": "b"}, "Code(400)")),
+        '[info   ] dapr.runtime.trace: span name=/x app_id=shop kind=client trace_id=t span_id=s parent_id=p milliseconds=2.0 error=Code(400) attributes={"a":"b"}',
+        'span_total{target="stdout"} 1',
+    ),
+    (
+        "spans_dropped",
+        lambda e: e.spans_dropped("otlp-grpc c:1", "export", 3, "refused"),
+        '[warning] dapr.runtime.trace: spans dropped target="otlp-grpc c:1" reason=export count=3 problem=refused',
+        'span_dropped_total{target="otlp-grpc c:1",reason="export"} 3',
     ),
     ("ready", lambda e: e.ready(0.43219), "[info   ] dapr.runtime: ready seconds=0.432", "ready 1"),
     ("stopping", lambda e: e.stopping("SIGTERM"), "[info   ] dapr.runtime: stopping reason=SIGTERM", "ready 0"),

@@ -397,3 +397,21 @@ def test_dropped_lines_are_told_in_the_log_s_own_form() -> None:
         "dapr.runtime",
         3,
     )
+
+
+def test_each_app_may_have_a_level_of_its_own() -> None:
+    """Lines about an app are written from its level on, above or below that of the log; others have the log's."""
+    stream = io.BytesIO()
+    with Logs(LogOptions(level="warn", as_json=True), stream=stream) as logs:
+        log = logs.logger("test")
+        logs.set_levels_of_apps({"loud": "debug", "quiet": "error"})
+        for app_id in ("loud", "quiet", "other"):
+            log.debug("debug", app_id=app_id)
+            log.warning("warning", app_id=app_id)
+            log.error("error", app_id=app_id)
+        log.info("of no app")
+        logs.set_levels_of_apps({})
+        log.debug("loud again", app_id="loud")
+    lines = [json.loads(line) for line in stream.getvalue().decode().splitlines()]
+    written = [f"{line['app_id']} {line['msg']}" for line in lines]
+    assert written == ["loud debug", "loud warning", "loud error", "quiet error", "other warning", "other error"]

@@ -50,6 +50,7 @@ spec:
   listeners: {{httpPort: 3601, grpcPort: 50011, unixSocket: run/orders.sock}}
   secrets: {{scopes: [{{storeName: local, defaultAccess: deny, allowedSecrets: [a, b], deniedSecrets: []}}]}}
   configuration: orders-config
+  logLevel: debug
 auth: {{secretStore: local}}
 """
 
@@ -90,6 +91,7 @@ def test_every_field_of_an_app_is_read(tmp_path: Path) -> None:
             scopes=(SecretScope(store_name="local", default_allow=False, allowed_secrets=("a", "b")),),
         ),
         configuration="orders-config",
+        log_level="debug",
         secret_store="local",
         origin=Origin(f"{tmp_path}/res.yaml", 1, 2),
     )

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from dapr_shared._proto import SERVICES
 from dapr_shared.api.errors import grpc_error
 from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod
+from dapr_shared.api.spans import begin_grpc, grpc_request
 from dapr_shared.api.trace import trace_of_grpc
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError, GrpcCode
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from dapr_shared.api.observed import Observed
     from dapr_shared.api.pipeline import Pipeline
     from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.spans import Span
     from dapr_shared.wire.grpc.interface import BidiHandler, UnaryHandler
+    from dapr_shared.wire.http.messages import Headers
 
 if TYPE_CHECKING:
     StreamHandler: TypeAlias = Callable[[GrpcCall, AsyncIterator[bytes]], AsyncGenerator[bytes]]
@@ -57,6 +60,7 @@ class GrpcFrontDoor:
         self._metrics = observed.metrics
         self._tracing = observed.tracing
         self._access_log = observed.access_log
+        self._spans = observed.spans
         self._events = observed.events
 
     def table(self) -> Sequence[Method]:
@@ -89,8 +93,9 @@ class GrpcFrontDoor:
             started = perf_counter()
             caller: Caller | None = None
             code = GrpcCode.OK
+            span: Span | None = None
             try:
-                caller, trace = self._admit(call, call.method, api, "v1alpha1")
+                caller, trace, span = self._admit(call, call.method, api, "v1alpha1")
                 try:
                     async with aclosing(stream(GrpcCall(call, caller, trace), messages)) as answers:
                         async for message in answers:
@@ -111,6 +116,8 @@ class GrpcFrontDoor:
                 raise GrpcError(code, f"a message of the stream is none of {call.method}") from error
             finally:
                 self._finish(call, path, caller, code, started, 0, 0)
+                if span is not None:
+                    span.end(_problem(code))
 
         return handler
 
@@ -120,10 +127,13 @@ class GrpcFrontDoor:
             caller: Caller | None = None
             code = GrpcCode.OK
             answer = b""
+            span: Span | None = None
             try:
-                caller, trace = self._admit(call, method.name, method.api, method.version)
+                caller, trace, span = self._admit(call, method.name, method.api, method.version)
                 try:
                     request = method.request.FromString(data)
+                    if span is not None:
+                        grpc_request(span, path, method.name, request)
                     response = await method.handler(GrpcCall(call, caller, trace), request)
                     answer = response.SerializeToString()
                     return answer
@@ -148,6 +158,8 @@ class GrpcFrontDoor:
                 raise grpc_error(errors.INTERNAL(trace=_trace_id(call))) from error
             finally:
                 self._finish(call, path, caller, code, started, len(data), len(answer))
+                if span is not None:
+                    span.end(_problem(code))
 
         return handler
 
@@ -157,7 +169,9 @@ class GrpcFrontDoor:
             caller: Caller | None = None
             code = GrpcCode.UNIMPLEMENTED
             try:
-                caller, _ = self._admit(call, name, "", "")
+                caller, _, span = self._admit(call, name, "", "")
+                if span is not None:
+                    span.end(_problem(code))
                 self._pipeline.leave(caller)
                 raise grpc_error(errors.UNIMPLEMENTED(api=name))
             except DaprError as error:
@@ -169,17 +183,25 @@ class GrpcFrontDoor:
 
         return handler
 
-    def _admit(self, call: Call, operation: str, api: str, version: str) -> tuple[Caller, list[tuple[bytes, bytes]]]:
+    def _admit(self, call: Call, operation: str, api: str, version: str) -> tuple[Caller, Headers, Span | None]:
         """Identify, authorize, take a place; the caller of this gives the place back."""
         tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
         _, trace = trace_of_grpc(self._tracing, call.metadata)
         caller = self._pipeline.identify(
             tokens, call.listener, call.certificate, protocol="grpc", operation=operation, peer=call.peer
         )
-        if api and not self._pipeline.allowed(caller, "grpc", api, version):
-            raise errors.UNIMPLEMENTED(api=operation)
-        self._pipeline.enter(caller, operation)
-        return caller, trace
+        span: Span | None = None
+        if self._spans.active:
+            trace, span = begin_grpc(self._spans, call, caller, trace)
+        try:
+            if api and not self._pipeline.allowed(caller, "grpc", api, version):
+                raise errors.UNIMPLEMENTED(api=operation)
+            self._pipeline.enter(caller, operation)
+        except DaprError as error:
+            if span is not None:
+                span.end(_problem(error.row.grpc))
+            raise
+        return caller, trace, span
 
     def _finish(
         self, call: Call, path: str, caller: Caller | None, code: GrpcCode, started: float, received: int, sent: int
@@ -190,12 +212,17 @@ class GrpcFrontDoor:
         if self._access_log.enabled:
             agent = next((value for key, value in call.metadata if key == "user-agent"), "")
             self._access_log.grpc(
-                app_id,
+                caller.ref if caller else None,
                 call.method,
                 code=code,
                 milliseconds=milliseconds,
                 user_agent=agent if isinstance(agent, str) else "",
             )
+
+
+def _problem(code: GrpcCode) -> str | None:
+    """What a span says of a call that failed: the status alone, since a message may quote what the app sent."""
+    return code.name if code is not GrpcCode.OK else None
 
 
 def _trace_id(call: Call) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.spans import Span
 
 T = TypeVar("T")
 _METADATA = "metadata."
@@ -29,7 +30,9 @@ _MAX_QUERY_FIELDS = 1000
 class HttpCall:
     """A request, its route's parameters and, once proved, its caller."""
 
-    __slots__ = ("_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "trace")
+    __slots__ = (
+        "_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "span", "trace",
+    )  # fmt: skip
 
     def __init__(
         self, request: Request, path: bytes, query_string: bytes, params: tuple[str, ...], body_limit: int
@@ -47,6 +50,8 @@ class HttpCall:
         """Whether the call holds one of its app's places (pipeline, step 5)."""
         self.trace: Headers = []
         """The trace context to pass on."""
+        self.span: Span | None = None
+        """The span of a sampled call that is exported."""
         self._query: list[tuple[str, str]] | None = None
 
     @property

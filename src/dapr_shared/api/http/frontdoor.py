@@ -15,6 +15,7 @@ from dapr_shared.api.http.call import HttpCall
 from dapr_shared.api.http.counted_body import CountedBody
 from dapr_shared.api.http.invoke import find_target
 from dapr_shared.api.http.routes import Route, RouteTable, clean_path, origin_form
+from dapr_shared.api.spans import begin_http, end_http, invoked
 from dapr_shared.api.trace import trace_of_http
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
@@ -52,6 +53,7 @@ class HttpFrontDoor:
         self._metrics = observed.metrics
         self._tracing = observed.tracing
         self._access_log = observed.access_log
+        self._spans = observed.spans
         self._events = observed.events
         self._body_limit = body_limit
 
@@ -66,10 +68,10 @@ class HttpFrontDoor:
             trace, call.trace = trace_of_http(self._tracing, request.headers)
             route = self._route(call)
             if route is None:
-                name, response = await self._invoked(call, raw_path)
+                name, response = await self._invoked(call, raw_path, started)
             else:
                 name = route.name
-                response = await self._routed(call, route)
+                response = await self._routed(call, route, started)
         except DaprError as error:
             response = self._error(call, error)
         except asyncio.CancelledError:  # the client has gone: nobody reads an answer, but the call is counted
@@ -95,19 +97,25 @@ class HttpFrontDoor:
         route, call.params = found
         return route
 
-    async def _routed(self, call: HttpCall, route: Route) -> Response:
+    async def _routed(self, call: HttpCall, route: Route, started: float) -> Response:
         if route.open:
             return await route.handler(call)
         caller = call.caller = self._identify(call, route.name)
+        if self._spans.active:
+            begin_http(self._spans, call, route, perf_counter() - started)
         if not self._pipeline.allowed(caller, "http", route.api, route.version, route.path[1:]):
             raise errors.INVOKE_NO_TARGET()  # as if the route were not there (behaviours §6)
         self._enter(call, caller, route.name)
         return await route.handler(call)
 
-    async def _invoked(self, call: HttpCall, raw_path: bytes) -> tuple[str, Response]:
+    async def _invoked(self, call: HttpCall, raw_path: bytes, started: float) -> tuple[str, Response]:
         """Every path without a route is an invocation, if the request names a target."""
         caller = call.caller = self._identify(call, "InvokeService")
+        if self._spans.active:
+            begin_http(self._spans, call, None, perf_counter() - started)
         target, method = find_target(call.request, raw_path, call.path)
+        if call.span is not None:
+            invoked(call.span, target, method)
         if not self._pipeline.allowed(caller, "http", "invoke", "v1"):
             raise errors.INVOKE_NO_TARGET()
         self._enter(call, caller, "InvokeService")
@@ -144,6 +152,8 @@ class HttpFrontDoor:
 
     def _finish(self, call: HttpCall, name: str, response: Response, started: float, sent: int) -> None:
         milliseconds = (perf_counter() - started) * 1000
+        if call.span is not None:
+            end_http(call, response.status)
         request = call.request
         app_id = call.caller.app_id if call.caller else _NO_APP
         self._metrics.http_request(app_id, request.method, name, response.status).record(
@@ -151,7 +161,7 @@ class HttpFrontDoor:
         )
         if self._access_log.enabled:
             self._access_log.http(
-                app_id,
+                call.caller.ref if call.caller else None,
                 request.method,
                 request.target.decode("latin-1"),
                 name,

@@ -28,6 +28,7 @@ from dapr_shared.contracts.invocation import (
     NoSlotError,
 )
 from dapr_shared.contracts.pubsub import Message, Outcome, PublishRequest
+from dapr_shared.observability.spans import SpanTable
 
 if TYPE_CHECKING:
     from dapr_shared.blocks.pubsub.app import AppSubscriptions
@@ -57,12 +58,19 @@ class TopicDeliveries:
     """Makes handlers; one for the instance. Answers for `blocks.pubsub.app.Deliveries`."""
 
     def __init__(
-        self, metrics: DaprMetrics, events: Events, clock: Clock, *, timeout: float | None = DELIVERY_TIMEOUT
+        self,
+        metrics: DaprMetrics,
+        events: Events,
+        clock: Clock,
+        *,
+        timeout: float | None = DELIVERY_TIMEOUT,
+        spans: SpanTable | None = None,
     ) -> None:
         """`timeout`: seconds that an app may work on one message; `None` or 0: without limit."""
         self.metrics = metrics
         self.events = events
         self.clock = clock
+        self.spans = spans or SpanTable()
         self._timeout = timeout
 
     def timeout(self, component: Opened[PubSub[Any]]) -> float | None:
@@ -108,6 +116,7 @@ class TopicDelivery:
         self._metrics = deliveries.metrics
         self._events = deliveries.events
         self._clock = deliveries.clock
+        self._spans = deliveries.spans
 
     async def handle(self, message: Message) -> Outcome:
         """Deliver one message. Never raises but when cancelled."""
@@ -162,6 +171,21 @@ class TopicDelivery:
 
     async def _ask(self, channel: AppChannel, message: Message, event: CloudEvent, path: str) -> tuple[Reply, str]:
         headers = self.headers(message, event)
+        topic = self.subscription.topic
+        span = self._spans.begin_call(self.subscriptions.ref, f"pubsub/{topic}", "client", headers)
+        if span is None:
+            return await self._send(channel, event, path, headers)
+        span.attributes |= {"messaging.system": "pubsub", "messaging.destination.name": topic}
+        headers = [header for header in headers if header[0] not in (b"traceparent", b"tracestate")]
+        problem: str | None = "the app did not answer"
+        try:
+            reply, words = await self._send(channel, event, path, headers + span.headers())
+            problem = words or reply.name if reply is not Reply.SUCCESS else None
+        finally:
+            span.end(problem)
+        return reply, words
+
+    async def _send(self, channel: AppChannel, event: CloudEvent, path: str, headers: Headers) -> tuple[Reply, str]:
         if isinstance(channel, GrpcAppChannel):
             return await deliver_grpc(
                 channel,
