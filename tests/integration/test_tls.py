@@ -33,7 +33,9 @@ def test_http_and_grpc_speak_tls_and_the_rest_is_plain(tmp_path):
     authority = Authority(tmp_path / "ca")
     pair = authority.issue("server", server=True)
     own_http, own_grpc = free_ports(2)
-    orders = app("orders", listeners={"httpPort": own_http, "grpcPort": own_grpc})
+    orders = app(
+        "orders", listeners={"httpPort": own_http, "grpcPort": own_grpc}, certificates=[{"dnsName": "orders.test"}]
+    )
     with running(tmp_path / "instance", *pair.flags(), resources=[orders]) as instance:
         assert get(instance.http_port, "/v1.0/metadata", authority.client(), AUTH)[0] == 200
         assert grpc_metadata(instance.grpc_port, authority.file, metadata=AUTH) == (grpc.StatusCode.OK, "orders")
@@ -45,6 +47,7 @@ def test_http_and_grpc_speak_tls_and_the_rest_is_plain(tmp_path):
         instance.wait_for_line(
             "a client spoke TLS to a port without TLS: it should use http://, or give this instance --tls-cert"
         )
+        instance.wait_for_line("setting without effect", setting="spec.certificates")
         protocols = {line["protocol"] for line in instance.log() if line["msg"] == "listening"}
         assert protocols >= {"https", "grpcs", "http", "grpc"}
         code, text = run_to_end(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dapr_shared.api.http.routes import Route
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.spans import Span, SpanTable
+    from dapr_shared.observability.tracing import TraceContext, Tracing
     from dapr_shared.wire.grpc.interface import Call
     from dapr_shared.wire.http.messages import Headers
 
@@ -30,16 +31,23 @@ _STORE_OF_METHOD: Final = {
 _PUBLISH_METHODS: Final = frozenset({"PublishEvent", "BulkPublishEvent", "BulkPublishEventAlpha1"})
 
 
-def begin_http(table: SpanTable, call: HttpCall, route: Route | None, ago: float) -> None:
-    """Begin the span of a request whose caller is proved; `ago` is how many seconds ago it came."""
+def begin_http(
+    table: SpanTable, call: HttpCall, route: Route | None, sampled: TraceContext | None, default: Tracing, ago: float
+) -> None:
+    """Begin the span of a request whose caller is proved, if one is wanted.
+
+    `sampled` is the context as `default`, the instance's tracing, decided; `ago` is how many seconds ago the request came.
+    """
     caller, request = call.caller, call.request
     traced = table.of(caller.ref) if caller is not None else None
     if traced is None or b"/healthz" in call.path:
         return
-    # The caller's own Configuration decides: its rate may be another than the instance's.
-    context, call.trace = trace_of_http(traced.tracing, request.headers)
+    if traced.tracing is not default:  # the caller's own Configuration decides
+        sampled, call.trace = trace_of_http(traced.tracing, request.headers)
+    if sampled is None or not sampled.sampled:
+        return
     path = unquote_to_bytes(call.path).decode("utf-8", "replace")
-    span = traced.begin(context, path, "client", ago=ago)
+    span = traced.begin(sampled, path, "client", ago=ago)
     if span is None:
         return
     call.span = span
@@ -75,13 +83,16 @@ def end_http(call: HttpCall, status: int) -> None:
         span.end_with_status(status)
 
 
-def begin_grpc(table: SpanTable, call: Call, caller: Caller, trace: Headers) -> tuple[Headers, Span | None]:
-    """Begin the span of a call; the trace headers to pass on, and the span."""
+def begin_grpc(
+    table: SpanTable, call: Call, caller: Caller, trace: Headers, sampled: TraceContext | None, default: Tracing
+) -> tuple[Headers, Span | None]:
+    """Begin the span of a call, if one is wanted; the trace headers to pass on, and the span."""
     traced = table.of(caller.ref)
     if traced is None:
         return trace, None
-    context, trace = trace_of_grpc(traced.tracing, call.metadata)
-    span = traced.begin(context, call.method, "client")
+    if traced.tracing is not default:
+        sampled, trace = trace_of_grpc(traced.tracing, call.metadata)
+    span = traced.begin(sampled, call.method, "client")
     if span is None:
         return trace, None
     span.copy_headers(

@@ -100,6 +100,11 @@ class Parts:
     tracing: TracingOfApps
     app_logs: AppLogs
 
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients are asked for certificates, so that these can prove apps."""
+        return self.tls is not None and self.tls.served.files.client_ca is not None
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Put what is open on the stack; unwinding closes in the order: channels, external, watch, components."""
         stack.push_async_callback(self.registry.close)

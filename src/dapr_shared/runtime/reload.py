@@ -210,6 +210,10 @@ class Reloader:
     def _warn(self, resources: Resources) -> None:
         for other in resources.others:
             self._events.kind_without_effect(other.kind, str(other.origin))
+        if any(app.certificates for app in resources.apps) and not self._parts.asks_for_certificates:
+            self._events.setting_without_effect(
+                "spec.certificates", "no client is asked for one without --tls-client-ca"
+            )
         for resiliency in resources.resiliencies:
             self._events.kind_without_effect("Resiliency", str(resiliency.origin))
         for notice in resources.notices:

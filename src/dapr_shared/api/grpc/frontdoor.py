@@ -186,13 +186,13 @@ class GrpcFrontDoor:
     def _admit(self, call: Call, operation: str, api: str, version: str) -> tuple[Caller, Headers, Span | None]:
         """Identify, authorize, take a place; the caller of this gives the place back."""
         tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
-        _, trace = trace_of_grpc(self._tracing, call.metadata)
+        sampled, trace = trace_of_grpc(self._tracing, call.metadata)
         caller = self._pipeline.identify(
             tokens, call.listener, call.certificate, protocol="grpc", operation=operation, peer=call.peer
         )
         span: Span | None = None
         if self._spans.active:
-            trace, span = begin_grpc(self._spans, call, caller, trace)
+            trace, span = begin_grpc(self._spans, call, caller, trace, sampled, self._tracing)
         try:
             if api and not self._pipeline.allowed(caller, "grpc", api, version):
                 raise errors.UNIMPLEMENTED(api=operation)

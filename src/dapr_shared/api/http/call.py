@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.spans import Span
+    from dapr_shared.observability.tracing import TraceContext
 
 T = TypeVar("T")
 _METADATA = "metadata."
@@ -31,7 +32,7 @@ class HttpCall:
     """A request, its route's parameters and, once proved, its caller."""
 
     __slots__ = (
-        "_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "span", "trace",
+        "_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "sampled", "span", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,8 @@ class HttpCall:
         """Whether the call holds one of its app's places (pipeline, step 5)."""
         self.trace: Headers = []
         """The trace context to pass on."""
+        self.sampled: TraceContext | None = None
+        """The same with the decision whether it is sampled; `None` while tracing is off."""
         self.span: Span | None = None
         """The span of a sampled call that is exported."""
         self._query: list[tuple[str, str]] | None = None

@@ -66,6 +66,7 @@ class HttpFrontDoor:
         name = "InvokeService"
         try:
             trace, call.trace = trace_of_http(self._tracing, request.headers)
+            call.sampled = trace
             route = self._route(call)
             if route is None:
                 name, response = await self._invoked(call, raw_path, started)
@@ -102,7 +103,7 @@ class HttpFrontDoor:
             return await route.handler(call)
         caller = call.caller = self._identify(call, route.name)
         if self._spans.active:
-            begin_http(self._spans, call, route, perf_counter() - started)
+            begin_http(self._spans, call, route, call.sampled, self._tracing, perf_counter() - started)
         if not self._pipeline.allowed(caller, "http", route.api, route.version, route.path[1:]):
             raise errors.INVOKE_NO_TARGET()  # as if the route were not there (behaviours §6)
         self._enter(call, caller, route.name)
@@ -112,7 +113,7 @@ class HttpFrontDoor:
         """Every path without a route is an invocation, if the request names a target."""
         caller = call.caller = self._identify(call, "InvokeService")
         if self._spans.active:
-            begin_http(self._spans, call, None, perf_counter() - started)
+            begin_http(self._spans, call, None, call.sampled, self._tracing, perf_counter() - started)
         target, method = find_target(call.request, raw_path, call.path)
         if call.span is not None:
             invoked(call.span, target, method)

@@ -99,7 +99,7 @@ class BulkDelivery:
         if channel is None or delivery.subscriptions.absent() is not None:
             return dict.fromkeys((entry.entry_id for entry in entries), (Outcome.RELEASED, Reply.RETRY))
         try:
-            replies = await self._ask(channel, path, entries)
+            replies = await self._traced(channel, path, entries)
         except ChannelError as error:
             if await delivery.unanswered(channel, error):
                 return dict.fromkeys((entry.entry_id for entry in entries), (Outcome.RELEASED, Reply.RETRY))
@@ -115,6 +115,22 @@ class BulkDelivery:
                 outcome = Outcome.ACCEPTED
             found[entry.entry_id] = (outcome, reply)
         return found
+
+    async def _traced(self, channel: AppChannel, path: str, entries: list[_Entry]) -> dict[str, Reply]:
+        """Each event whose trace is sampled has a span of its own, over the one call (behaviours §7)."""
+        spans = [
+            (entry.entry_id, span)
+            for entry in entries
+            if (span := self._delivery.begin_span(entry.message, entry.event))
+        ]
+        replies: dict[str, Reply] = {}
+        try:
+            replies = await self._ask(channel, path, entries)
+        finally:
+            for entry_id, span in spans:
+                reply = replies.get(entry_id)
+                span.end(None if reply is Reply.SUCCESS else reply.name if reply else "the app did not answer")
+        return replies
 
     async def _ask(self, channel: AppChannel, path: str, entries: list[_Entry]) -> dict[str, Reply]:
         timeout = self._delivery.timeout

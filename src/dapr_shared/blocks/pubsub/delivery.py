@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dapr_shared.core.clock import Clock
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.observability.events import Events
+    from dapr_shared.observability.spans import Span
     from dapr_shared.wire.http.messages import Headers
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}").fullmatch
@@ -171,11 +172,9 @@ class TopicDelivery:
 
     async def _ask(self, channel: AppChannel, message: Message, event: CloudEvent, path: str) -> tuple[Reply, str]:
         headers = self.headers(message, event)
-        topic = self.subscription.topic
-        span = self._spans.begin_call(self.subscriptions.ref, f"pubsub/{topic}", "client", headers)
+        span = self.begin_span(message, event)
         if span is None:
             return await self._send(channel, event, path, headers)
-        span.attributes |= {"messaging.system": "pubsub", "messaging.destination.name": topic}
         headers = [header for header in headers if header[0] not in (b"traceparent", b"tracestate")]
         problem: str | None = "the app did not answer"
         try:
@@ -184,6 +183,16 @@ class TopicDelivery:
         finally:
             span.end(problem)
         return reply, words
+
+    def begin_span(self, message: Message, event: CloudEvent) -> Span | None:
+        """The span of one event's delivery, if its trace is sampled and exported."""
+        if not self._spans.active:
+            return None
+        topic = self.subscription.topic
+        span = self._spans.begin_call(self.subscriptions.ref, f"pubsub/{topic}", "client", self.headers(message, event))
+        if span is not None:
+            span.attributes |= {"messaging.system": "pubsub", "messaging.destination.name": topic}
+        return span
 
     async def _send(self, channel: AppChannel, event: CloudEvent, path: str, headers: Headers) -> tuple[Reply, str]:
         if isinstance(channel, GrpcAppChannel):

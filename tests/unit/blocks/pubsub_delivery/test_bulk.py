@@ -13,8 +13,10 @@ from dapr_shared.blocks.pubsub.subscriptions import Bulk
 from dapr_shared.contracts.invocation import AppTimeoutError, AppUnreachableError, ChannelError
 from dapr_shared.contracts.pubsub import Outcome
 from dapr_shared.core.errors import GrpcCode
+from dapr_shared.observability.spans import AppTracing
+from dapr_shared.observability.tracing import Tracing
 from dapr_shared.wire.grpc.interface import GrpcError
-from tests.support.pubsub_fakes import FakeGrpcChannel, answer, event, message, until
+from tests.support.pubsub_fakes import ORDERS, FakeGrpcChannel, answer, event, message, until
 
 ACCEPTED, RETRY, RELEASED = Outcome.ACCEPTED, Outcome.RETRY, Outcome.RELEASED
 NEVER = 1000.0
@@ -192,3 +194,26 @@ async def test_what_a_grpc_app_cannot_be_sent_as_event_goes_as_bytes(deliver):
     entries = [appcallback_pb.TopicEventBulkRequest.FromString(data).entries[0] for _, data, _ in channel.fake.called]
     assert [entry.bytes for entry in entries] == [wrong.data, b"\xff"]
     assert entries[1].content_type == "application/octet-stream"
+
+
+async def test_each_sampled_event_of_a_call_has_a_span(deliver, deliveries, channel):
+    """One span an event whose trace is sampled, in that trace, with what became of it; none for the others."""
+
+    class Sink:
+        def __init__(self):
+            self.got = []
+
+        def put(self, span):
+            self.got.append(span)
+
+    sink, tracing = Sink(), Tracing(1)
+    deliveries.spans.replace({ORDERS: AppTracing("orders", tracing, [sink])}, tracing)
+    channel.reply = says("SUCCESS", "DROP", "SUCCESS")
+    handler = deliver.handler(bulk=Bulk(3, NEVER))
+    traces = ["1" * 32, "2" * 32, "3" * 32]
+    parents = [f"00-{trace}-{'4' * 16}-{flags}" for trace, flags in zip(traces, ("01", "01", "00"), strict=True)]
+    await together(handler, *(message(event(id=parent, traceparent=parent)) for parent in parents))
+    assert [(span.name, span.trace_id, span.parent_id, span.error) for span in sink.got] == [
+        ("pubsub/t", traces[0], "4" * 16, None),
+        ("pubsub/t", traces[1], "4" * 16, "DROP"),
+    ]
