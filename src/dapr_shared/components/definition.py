@@ -103,6 +103,14 @@ class Definition:
         )
 
     @property
+    def named_apps(self) -> tuple[str, ...]:
+        """The app ids that scopes and audience leave; empty: every app of the namespace."""
+        scopes = self.resource.scopes
+        if self.audience is None:
+            return scopes
+        return tuple(sorted(app.app_id for app in self.audience if not scopes or app.app_id in scopes))
+
+    @property
     def names_one_app(self) -> bool:
         """Whether its scopes make it one app's, whatever apps come.
 

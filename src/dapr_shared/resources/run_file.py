@@ -292,7 +292,10 @@ class _Reading:
         return self._paths(common)
 
     def _paths(self, fields: Fields) -> tuple[str, ...]:
-        given = [path for path in (*fields.texts("resourcesPaths"), fields.text("resourcesPath")) if path]
+        # Dapr's own examples also write the list as one text with commas.
+        several = fields.text("resourcesPaths").split(",") if fields.is_text("resourcesPaths") else []
+        several = several or list(fields.texts("resourcesPaths"))
+        given = [path.strip() for path in (*several, fields.text("resourcesPath")) if path.strip()]
         paths = tuple(dict.fromkeys(self._absolute(path) for path in given))
         for path in paths:
             if not os.path.exists(path):  # noqa: PTH110

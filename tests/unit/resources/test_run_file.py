@@ -148,6 +148,12 @@ apps:
     assert res.resources_paths == (str(folder / "res"),)
 
 
+def test_paths_in_one_text(folder):
+    """Dapr's own examples write `resourcesPaths` as one text, with commas between several."""
+    (app,) = read(folder, "version: 1\napps: [{appDirPath: orders, resourcesPaths: 'res, stock'}]").apps
+    assert app.resources_paths == (str(folder / "res"), str(folder / "stock"))
+
+
 def test_a_directory_stands_for_its_run_file(folder):
     """A directory is searched for dapr.yaml."""
     read(folder, "version: 1\napps: [{appDirPath: orders}]")

@@ -132,7 +132,7 @@ class Views:
                 version=one.opened.version,
                 namespace=one.opened.namespace,
                 app=str(one.app or ""),
-                scopes=list(one.definition.resource.scopes),
+                scopes=list(one.definition.named_apps),
                 capabilities=sorted(one.opened.capabilities),
                 health="failing" if problem else "ok",
                 last_error=error,
