@@ -117,7 +117,11 @@ class RunSources(Sources):
         if len(app_ids) == len(self._placed):
             return resources
         audience = tuple(app_ids)
-        components = (msgspec.structs.replace(component, audience=audience) for component in resources.components)
+        components = (
+            msgspec.structs.replace(component, audience=audience)
+            for component in resources.components
+            if not component.scopes or not set(app_ids).isdisjoint(component.scopes)
+        )
         changes: dict[str, tuple[object, ...]] = {
             kind: tuple(
                 msgspec.structs.replace(resource, scopes=scopes)

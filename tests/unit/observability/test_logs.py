@@ -415,3 +415,16 @@ def test_each_app_may_have_a_level_of_its_own() -> None:
     lines = [json.loads(line) for line in stream.getvalue().decode().splitlines()]
     written = [f"{line['app_id']} {line['msg']}" for line in lines]
     assert written == ["loud debug", "loud warning", "loud error", "quiet error", "other warning", "other error"]
+
+
+@pytest.mark.parametrize(("everything", "copied"), [(False, ["two", "three"]), (True, ["one", "two", "three"])])
+def test_a_copy_of_the_log(tmp_path, everything, copied):
+    """A second place gets warnings and errors, or all lines; the first gets all in either case."""
+    file, console = tmp_path / "log", io.BytesIO()
+    with Logs(LogOptions(file=str(file), as_json=True), copy=console, copy_all=everything) as logs:
+        logger = logs.logger("test")
+        logger.info("one")
+        logger.warning("two")
+        logger.error("three")
+    assert [json.loads(line)["msg"] for line in file.read_bytes().splitlines()] == ["one", "two", "three"]
+    assert [json.loads(line)["msg"] for line in console.getvalue().splitlines()] == copied

@@ -74,7 +74,7 @@ def test_resources_have_an_audience(folder):
     )
     resources = planned(folder, f"version: 1\n{TWO}").sources.read()
     assert {c.name: (c.audience, c.scopes) for c in resources.components} == {
-        "a": (("orders",), ()), "b": (("orders",), ("stock",)), "statestore": (("stock",), ()), "pubsub": (("stock",), ()),
+        "a": (("orders",), ()), "statestore": (("stock",), ()), "pubsub": (("stock",), ()),
     }  # fmt: skip
     assert [s.scopes for s in resources.subscriptions] == [("orders",)]
     assert [app.app_id for app in resources.apps] == ["orders", "stock"]
@@ -122,3 +122,17 @@ def test_a_command_needs_a_right_app_id():
     """A wrong app id is told before anything is opened."""
     with pytest.raises(SettingsError, match="--app-id: 'a b' is not an app id"):
         plan_command(Settings(app_id="a b"), {"app_id"}, ["true"])
+
+
+def test_a_namespace_is_that_of_all_apps(folder, monkeypatch):
+    """With NAMESPACE the apps, and what is read for them, are in it, as with a daprd that has it."""
+    monkeypatch.setenv("NAMESPACE", "shop")
+    (folder / "res" / "a.yaml").write_text(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: a}\nspec: {type: state.in-memory}\n---\n"
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: b, namespace: other}\nspec: {type: state.in-memory}\n"
+    )
+    resources = planned(folder, f"version: 1\n{TWO}").sources.read()
+    assert {app.namespace for app in resources.apps} == {"shop"}
+    assert {(c.name, c.namespace) for c in resources.components} == {
+        ("a", "shop"), ("statestore", "shop"), ("pubsub", "shop"),
+    }  # fmt: skip

@@ -93,6 +93,7 @@ class Views:
                 *([f"http 127.0.0.1:{listeners.http_port}"] if listeners.http_port else []),
                 *([f"grpc 127.0.0.1:{listeners.grpc_port}"] if listeners.grpc_port else []),
                 *([f"http unix:{listeners.unix_socket}"] if listeners.unix_socket else []),
+                *([f"grpc unix:{listeners.grpc_unix_socket}"] if listeners.grpc_unix_socket else []),
             ]
         return AppRow(
             id=ref.app_id,
@@ -116,6 +117,12 @@ class Views:
         self._errors = {key: value for key, value in self._errors.items() if key in known}
         return sorted(rows, key=lambda row: (row.namespace, row.name, row.app))
 
+    def _apps_of(self, one: Running) -> list[str]:
+        """The app ids that alone may use it; several definitions that say the same are one open component."""
+        key = one.definition.opening_key
+        named = [d.named_apps for d in self.parts.registry.definitions if d.opening_key == key]
+        return sorted({app for apps in named for app in apps}) if all(named) else []
+
     def _asked(self, running: Iterable[Running]) -> list[asyncio.Task[ComponentRow]]:
         at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -132,7 +139,7 @@ class Views:
                 version=one.opened.version,
                 namespace=one.opened.namespace,
                 app=str(one.app or ""),
-                scopes=list(one.definition.named_apps),
+                scopes=self._apps_of(one),
                 capabilities=sorted(one.opened.capabilities),
                 health="failing" if problem else "ok",
                 last_error=error,
