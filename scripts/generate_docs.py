@@ -3,7 +3,7 @@
     python scripts/generate_docs.py          write the pages
     python scripts/generate_docs.py --check  compare only; exit 1 and name what is stale
 
-What is generated: flags, the APIs that are there and not there yet, errors, metrics, and a page for each component
+What is generated: flags, commands, the APIs that are there and not there yet, errors, metrics, and a page for each component
 type. What a page says stands in the code beside what it describes: change it there.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reference_apis import apis_page
+from reference_commands import commands_page
 from reference_components import component_pages
 from reference_tables import errors_page, flags_page, metrics_page
 
@@ -30,6 +31,7 @@ def pages() -> Mapping[str, str]:
     """All reference pages: the path below docs/reference, and the text."""
     return {
         "apis.md": apis_page(),
+        "commands.md": commands_page(),
         "errors.md": errors_page(),
         "flags.md": flags_page(),
         "metrics.md": metrics_page(),

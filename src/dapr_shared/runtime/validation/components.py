@@ -84,9 +84,9 @@ def _settings(
     known = runtime_names(component.type)
     for name in unknown_names(adapter.settings_type, {item.name: "" for item in component.metadata}):
         if name.casefold() not in known:
-            path, place = places.item(component.origin, name)
+            path = places.item(component.origin, name)[0].removesuffix(".value") + ".name"
             text = f"{component.type} has no setting {name!r}: it is ignored{did_you_mean(name, own)}"
-            problems.warning(place, path.removesuffix(".value") + ".name", text)
+            problems.warning(places.of(component.origin, path), path, text)
 
 
 def _made(component: Component, catalog: Catalog, places: FieldPlaces, problems: Problems) -> None:
