@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from dapr_shared.components.catalog import Catalog
 from dapr_shared.components.definition import ComponentStartError, Definition
@@ -28,7 +29,6 @@ from tests.support.component_postgresql import database, opened, server  # noqa:
 from tests.support.component_setups import must_get, until, value_of
 from tests.support.component_sqlite import small_disk
 from tests.support.postgres_server import PASSWORD, PostgresServer, metadata, new_directory
-from tests.support.required import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,10 +88,8 @@ async def test_nobody_listens():
     began = monotonic()
     problem = await start_error({"connectionString": f"postgres://u:{PASSWORD}@127.0.0.1:{port}/d"}, 0.7)
     assert 0.6 < monotonic() - began < 5
-    assert problem == (
-        f"not started within spec.initTimeout (0.7 s): PostgreSQL at 127.0.0.1:{port}/d cannot be reached: "
-        "Connect call failed ('127.0.0.1', " + f"{port})"
-    )
+    where = f"PostgreSQL at 127.0.0.1:{port}/d"
+    assert problem.startswith(f"not started within spec.initTimeout (0.7 s): {where} cannot be reached: ")
 
 
 async def test_nobody_answers():
@@ -332,6 +330,22 @@ async def test_restarted(own, version):
         assert values == [b"1"] * 20
 
 
+@pytest.mark.parametrize("loop_factory", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_connections_that_the_server_ended(own, loop_factory):
+    """Reads do not fail on connections that the server has ended before the store could see it."""
+    database = own.new_database()  # noqa: F811
+
+    async def use() -> None:
+        async with opened("state.postgresql", metadata(own, database), "v2") as store:
+            await asyncio.gather(*(store.set(SetRequest("app||k", b"1")) for _ in range(20)))
+            for _ in range(5):
+                own.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dapr'")
+                assert await asyncio.gather(*(value_of(store, "app||k") for _ in range(20))) == [b"1"] * 20
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(use())
+
+
 async def test_frozen(own):
     """A frozen server ends each call in its time, takes nobody's connection for good, and is used again when it thaws."""
     database = own.new_database()  # noqa: F811
@@ -389,7 +403,8 @@ async def test_full_disk(own):
     """A full disk is an error that says so; what was acknowledged stays, small values can be read, and room mends it."""
     place = new_directory() / "small"
     with small_disk(place, 12 * 1024) as mounted:
-        need(mounted, "the right to mount a small file system")
+        if not mounted:
+            pytest.skip("file systems can be mounted by root alone")
         shutil.chown(place, "postgres", "postgres")
         own.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
         own.sql("CREATE DATABASE full_one OWNER dapr TABLESPACE small")

@@ -21,7 +21,7 @@ from dapr_shared.components.postgresql.client import Client, changed
 from dapr_shared.components.postgresql.settings import PostgresSettings
 from dapr_shared.components.postgresql.values import json_of, parameter
 from dapr_shared.contracts.bindings import BindingCapability, BindingRequest, BindingResponse, OutputBinding
-from dapr_shared.contracts.component import UNKNOWN_LOCATION, BackendError
+from dapr_shared.contracts.component import BackendError
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -50,7 +50,7 @@ class PostgresBinding(OutputBinding[PostgresBindingSettings]):
     _client: Client | None = None
 
     def data_location(self) -> str | None:
-        return UNKNOWN_LOCATION  # SQL reaches whatever its user may
+        return self.settings.place  # SQL reaches all of the database that its user may
 
     async def start(self, stack: AsyncExitStack) -> None:
         client = Client(self.settings, keep_statements=False, clean=CLEAN)

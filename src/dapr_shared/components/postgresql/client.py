@@ -37,7 +37,15 @@ STATEMENTS = 100
 TRANSACTION_ATTEMPTS = 3
 """How often a transaction is tried that PostgreSQL undid because of another one."""
 _UNDONE = ("40001", "40P01")
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError, BrokenPipeError)
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+"""What a connection raises that has ended, or is about to: the server says so before it closes it."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 T = TypeVar("T")
@@ -147,7 +155,7 @@ class Client:
             raise
         except Exception as error:
             if connection is not None:
-                usable = isinstance(error, BackendError | asyncpg.PostgresError)
+                usable = isinstance(error, BackendError | asyncpg.PostgresError) and not isinstance(error, _LOST)
                 if usable and self._clean:
                     self._recover(connection)
                 else:

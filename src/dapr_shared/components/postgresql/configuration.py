@@ -84,8 +84,7 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
     _client: Client | None = None
 
     def data_location(self) -> str | None:
-        address = self.settings.address()
-        return f"postgresql:{address.servers().lower()}/{address.database}#{self.settings.table.lower()}"
+        return f"{self.settings.place}#{self.settings.table.lower()}"
 
     async def start(self, stack: AsyncExitStack) -> None:
         client = Client(self.settings)

@@ -52,8 +52,8 @@ def translate(error: BaseException, address: Address, timeout: float) -> BaseExc
     """The error to raise for one of asyncpg's or of the connection; others are given back as they are."""
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, f"PostgreSQL at {address}", address)
-    if isinstance(error, asyncpg.DataError | UnicodeError):
-        return BackendError(f"PostgreSQL at {address} cannot take this text or value")
+    if isinstance(error, UnicodeError):
+        return BackendError(f"PostgreSQL at {address} cannot take this text")
     subject = f"PostgreSQL at {address}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return BackendError(

@@ -109,6 +109,13 @@ class PostgresSettings(Settings, frozen=True, kw_only=True):
         return parse_address(self.connection_string, {name: value for name, value in overrides.items() if value})
 
     @property
+    def place(self) -> str:
+        """Servers and database, for `Component.data_location`: how they are reached does not count."""
+        address = self.address()
+        servers = ",".join(f"{host.lower()}:{port}" for host, port in sorted(address.hosts))
+        return f"postgresql:{servers}/{address.database}"
+
+    @property
     def connections(self) -> int:
         """Most connections."""
         return self.max_conns or self.address().max_connections or DEFAULT_CONNECTIONS

@@ -103,13 +103,11 @@ class PostgresStateStore(StateStore[S]):
         """What a row holds. Raises `BackendError`."""
 
     def data_location(self) -> str | None:
-        address = self.settings.address()
         table = self._layout().table.replace('"', "").lower()
         schema, _, name = table.rpartition(".")
-        if not schema and {"search_path", "options"} & set(address.parameters):
+        if not schema and {"search_path", "options"} & set(self.settings.address().parameters):
             return UNKNOWN_LOCATION
-        servers = ",".join(f"{host.lower()}:{port}" for host, port in sorted(address.hosts))
-        return f"postgresql:{servers}/{address.database}#{schema or 'public'}.{name}"
+        return f"{self.settings.place}#{schema or 'public'}.{name}"
 
     async def start(self, stack: AsyncExitStack) -> None:
         client = Client(self.settings)
