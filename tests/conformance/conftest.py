@@ -49,3 +49,39 @@ def broker_harness(request, tmp_path, monkeypatch) -> Harness:
 async def broker(broker_harness):
     async with broker_harness.opened() as opened:
         yield opened
+
+
+@pytest.fixture(params=cases("configuration"))
+def configuration_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def configuration(configuration_harness):
+    async with configuration_harness.opened() as opened:
+        yield opened
+
+
+@pytest.fixture(params=cases("lock"))
+def locks_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def locks(locks_harness):
+    async with locks_harness.opened() as opened:
+        yield opened
+
+
+@pytest.fixture(params=cases("bindings"))
+def binding_harness(request, tmp_path, monkeypatch) -> Harness:
+    component_type, function = request.param
+    return Harness(component_type, function(tmp_path, monkeypatch))
+
+
+@pytest.fixture
+async def binding(binding_harness):
+    async with binding_harness.opened() as opened:
+        yield opened

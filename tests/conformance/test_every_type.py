@@ -10,9 +10,8 @@ import pytest
 from dapr_shared.contracts.settings import fields_of
 from tests.support.component_setups import CATALOG, SETUPS, Harness, cases, setup_key
 
-ALL = [
-    case for block in ("bindings", "configuration", "lock", "pubsub", "secretstores", "state") for case in cases(block)
-]
+BLOCKS = ("bindings", "configuration", "lock", "pubsub", "secretstores", "state")
+ALL = [case for block in BLOCKS for case in cases(block)]
 
 
 @pytest.fixture(params=ALL)

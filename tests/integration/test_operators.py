@@ -199,6 +199,8 @@ def test_the_views_tell_what_is(tmp_path, data, lister):
         assert cron["listeners"] == [f"http unix:{data / 'cron.sock'}"]
         assert (mail["channel"], mail["reachable"]) == (f"http://127.0.0.1:{port}", True)
         assert [(c["name"], c["health"]) for c in commands.rows("components")] == [
+            ("configstore", "ok"),
+            ("lockstore", "ok"),
             ("pubsub", "ok"),
             ("statestore", "ok"),
         ]

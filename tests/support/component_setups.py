@@ -13,8 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 
 from dapr_shared.components.catalog import DEFAULT_VERSION, Catalog, CatalogRow
@@ -23,6 +24,9 @@ from dapr_shared.contracts.settings import decode_settings
 from dapr_shared.contracts.state import GetRequest, StateStore, StateValue
 from dapr_shared.core.clock import SystemClock
 from tests.support import postgres_server, redis_server
+
+if TYPE_CHECKING:
+    from dapr_shared.contracts.configuration import ConfigurationItem
 
 CATALOG = Catalog(installed=None)
 
@@ -63,9 +67,75 @@ class Setup:
     """Brokers: `ordered: true` in a subscription's metadata keeps the order within each `partitionKey`."""
     json_by_value: bool = False
     """State stores: JSON comes back with the same value, not in the same form."""
+    write_item: Callable[[Any, str, ConfigurationItem | None], Awaitable[None]] | None = None
+    """Configuration stores: how an operator sets an item, or (`None`) removes it; the first argument is a component that
+    is open."""
+    item_version: bool = True
+    """Configuration stores: an item keeps the version that it was given."""
+    item_metadata: bool = True
+    """Configuration stores: an item keeps its metadata."""
+    subscribe_metadata: Mapping[str, str] = field(default_factory=dict)
+    """Configuration stores: what a subscription's request needs."""
+    emit: Callable[[Any], Awaitable[None]] | None = None
+    """Input bindings: makes one event; `None`: they come by themselves, many a second."""
+    keeps_events: bool = False
+    """Input bindings: what the app has not accepted waits, and comes again."""
+    example: tuple[str, bytes, Mapping[str, str]] | None = None
+    """Output bindings: operation, data and metadata of a call that succeeds; `None`: none without another program."""
 
 
 SetupFunction = Callable[[Path, pytest.MonkeyPatch], Setup]
+
+
+def bindings_cron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"schedule": "@every 20ms"})
+
+
+def bindings_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"url": "http://127.0.0.1:1"})
+
+
+def bindings_localstorage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"rootPath": str(tmp_path / "files")}, example=("create", b'"x"', {"fileName": "a/b.txt"}))
+
+
+def configuration_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    async def write(component: Any, key: str, item: ConfigurationItem | None) -> None:
+        component.put(key, item)
+
+    return Setup({}, write_item=write)
+
+
+def configuration_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    async def write(component: Any, key: str, item: ConfigurationItem | None) -> None:
+        await asyncio.to_thread(write_sqlite_item, component.settings.file, key, item)
+
+    metadata = {"connectionString": str(tmp_path / "data" / "configuration.db")}
+    return Setup(metadata, durable=True, write_item=write)
+
+
+def lock_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({}, own_clock=True)
+
+
+def lock_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup({"connectionString": str(tmp_path / "data" / "locks.db")}, durable=True, own_clock=True)
+
+
+def write_sqlite_item(file: Path, key: str, item: ConfigurationItem | None) -> None:
+    """What an operator does with a tool of SQLite: a connection of its own, plain SQL."""
+    connection = apsw.Connection(str(file))
+    try:
+        connection.set_busy_timeout(5000)
+        if item is None:
+            connection.execute("DELETE FROM items WHERE key = ?", (key,))
+        else:
+            connection.execute(
+                "INSERT OR REPLACE INTO items (key, value, version, metadata) VALUES (?, ?, ?, ?)",
+                (key, item.value, item.version, json.dumps(dict(item.metadata))),
+            )
+    finally:
+        connection.close()
 
 
 def state_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -74,7 +144,8 @@ def state_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 def bindings_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     server = postgres_server.shared_server()
-    return Setup(postgres_server.metadata(server, server.new_database()), durable=True)
+    metadata = postgres_server.metadata(server, server.new_database())
+    return Setup(metadata, durable=True, example=("query", b"", {"sql": "SELECT 1"}))
 
 
 def configuration_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -82,7 +153,23 @@ def configuration_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     database = server.new_database()
     server.sql(postgres_server.CONFIGURATION, database)
     metadata = postgres_server.metadata(server, database, table="configtable", notifyChannel="config")
-    return Setup(metadata, durable=True)
+
+    async def write(component: Any, key: str, item: ConfigurationItem | None) -> None:
+        def quoted(text: str) -> str:
+            return "'" + text.replace("'", "''") + "'"
+
+        change = f"DELETE FROM configtable WHERE key = {quoted(key)};"
+        if item is not None:
+            values = (key, item.value, item.version or "1", json.dumps(dict(item.metadata)))
+            value, version, metadata = map(quoted, values[1:])
+            change = (
+                f"UPDATE configtable SET value = {value}, version = {version}, metadata = {metadata} "
+                f"WHERE key = {quoted(key)}; INSERT INTO configtable SELECT {', '.join(map(quoted, values[:3]))}, "
+                f"{metadata}::json WHERE NOT EXISTS (SELECT FROM configtable WHERE key = {quoted(key)});"
+            )
+        await asyncio.to_thread(server.sql, f"SET ROLE dapr; {change}", database)
+
+    return Setup(metadata, durable=True, write_item=write)
 
 
 def state_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
@@ -123,7 +210,23 @@ def state_redis_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setu
     return Setup(redis_server.shared_cluster().metadata, durable=True, etags_recur=True, keys_by_name=True)
 
 
-def plain_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+def bindings_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(state_redis(tmp_path, monkeypatch).metadata, durable=True, example=("create", b"x", {"key": "k"}))
+
+
+def configuration_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    async def write(component: Any, key: str, item: ConfigurationItem | None) -> None:
+        if item is None:
+            await component._client.call("DEL", key)
+        else:
+            version = f"||{item.version}" if item.version else ""
+            await component._client.call("SET", key, item.value + version)
+
+    metadata = state_redis(tmp_path, monkeypatch).metadata
+    return Setup(metadata, durable=True, write_item=write, item_metadata=False)
+
+
+def lock_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(state_redis(tmp_path, monkeypatch).metadata, durable=True)
 
 
@@ -187,11 +290,18 @@ def setup_key(row: CatalogRow) -> str:
 
 
 SETUPS: dict[str, tuple[SetupFunction, ...]] = {
+    "bindings.cron": (bindings_cron,),
+    "bindings.http": (bindings_http,),
+    "bindings.localstorage": (bindings_localstorage,),
     "bindings.postgresql": (bindings_postgresql,),
-    "bindings.redis": (plain_redis,),
+    "bindings.redis": (bindings_redis,),
+    "configuration.in-memory": (configuration_memory,),
     "configuration.postgresql": (configuration_postgresql,),
-    "configuration.redis": (plain_redis,),
-    "lock.redis": (plain_redis,),
+    "configuration.redis": (configuration_redis,),
+    "configuration.sqlite": (configuration_sqlite,),
+    "lock.in-memory": (lock_memory,),
+    "lock.redis": (lock_redis,),
+    "lock.sqlite": (lock_sqlite,),
     "pubsub.in-memory": (pubsub_memory,),
     "pubsub.redis": (pubsub_redis, pubsub_redis_cluster),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),

@@ -28,7 +28,7 @@ _ON_TOPIC_EVENT = "/dapr.proto.runtime.v1.AppCallback/OnTopicEvent"
 _ON_BULK = "/dapr.proto.runtime.v1.AppCallback/OnBulkTopicEvent"
 _ON_BULK_ALPHA = "/dapr.proto.runtime.v1.AppCallbackAlpha/OnBulkTopicEventAlpha1"
 _LIST = "/dapr.proto.runtime.v1.AppCallback/ListTopicSubscriptions"
-_ANSWER_LIMIT = 4 * 1024 * 1024
+ANSWER_LIMIT = 4 * 1024 * 1024
 """Bytes of an app's answer that are read; more is an answer that cannot be understood."""
 
 
@@ -73,7 +73,7 @@ async def list_subscriptions(channel: AppChannel, *, timeout: float) -> list[Ask
     headers: Headers = [(b"dapr-app-id", channel.ref.app_id.encode())]
     request = InvokeRequest("dapr/subscribe", "GET", b"", headers, b"", None)
     answer = await channel.invoke(request, timeout=timeout)
-    body = await _whole(answer.body, timeout)
+    body = await whole_answer(answer.body, timeout)
     if answer.status == 404:
         return []
     if answer.status != 200:
@@ -89,7 +89,7 @@ async def list_subscriptions(channel: AppChannel, *, timeout: float) -> list[Ask
 
 async def _list_grpc(channel: GrpcAppChannel, timeout: float) -> list[AskedSubscription]:  # noqa: ASYNC109 - the wire's
     try:
-        data = await _call(channel, _LIST, b"", timeout=timeout)
+        data = await call_app(channel, _LIST, b"", timeout=timeout)
     except GrpcError as error:
         if error.code is GrpcCode.UNIMPLEMENTED:
             return []
@@ -165,7 +165,7 @@ async def deliver_http(
     """
     request = InvokeRequest(path.lstrip("/"), "POST", b"", headers, body, CLOUD_EVENTS)
     answer = await channel.invoke(request, timeout=timeout)
-    text = await _whole(answer.body, timeout)
+    text = await whole_answer(answer.body, timeout)
     if answer.status == 404:
         return Reply.DROP, "status 404"
     if not 200 <= answer.status <= 299:
@@ -196,7 +196,7 @@ async def deliver_grpc(
 ) -> tuple[Reply, str]:
     """Call OnTopicEvent of a gRPC app. Raises `ChannelError` when the app did not answer (within `timeout` seconds)."""
     try:
-        data = await _call(channel, _ON_TOPIC_EVENT, event.SerializeToString(), headers=headers, timeout=timeout)
+        data = await call_app(channel, _ON_TOPIC_EVENT, event.SerializeToString(), headers=headers, timeout=timeout)
     except GrpcError as error:
         if error.code is GrpcCode.UNIMPLEMENTED:
             return Reply.DROP_SILENTLY, "the app does not implement OnTopicEvent"
@@ -241,7 +241,7 @@ async def deliver_bulk_http(
     """POST a bulk envelope; each entry's reply. An entry that the app does not name is retried (http-api §13)."""
     request = InvokeRequest(path.lstrip("/"), "POST", b"", headers, envelope, b"application/json")
     answer = await channel.invoke(request, timeout=timeout)
-    body = await _whole(answer.body, timeout)
+    body = await whole_answer(answer.body, timeout)
     if answer.status == 404:
         return dict.fromkeys(entry_ids, Reply.DROP)
     replies = dict.fromkeys(entry_ids, Reply.RETRY)
@@ -269,11 +269,11 @@ async def deliver_bulk_grpc(
     message = request.SerializeToString()
     try:
         try:
-            data = await _call(channel, _ON_BULK, message, headers=headers, timeout=timeout)
+            data = await call_app(channel, _ON_BULK, message, headers=headers, timeout=timeout)
         except GrpcError as error:
             if error.code is not GrpcCode.UNIMPLEMENTED:
                 raise
-            data = await _call(channel, _ON_BULK_ALPHA, message, headers=headers, timeout=timeout)
+            data = await call_app(channel, _ON_BULK_ALPHA, message, headers=headers, timeout=timeout)
     except GrpcError as error:
         return dict.fromkeys(ids, Reply.DROP_SILENTLY if error.code is GrpcCode.UNIMPLEMENTED else Reply.RETRY)
     replies = dict.fromkeys(ids, Reply.RETRY)
@@ -287,7 +287,7 @@ async def deliver_bulk_grpc(
     return replies
 
 
-async def _call(
+async def call_app(
     channel: GrpcAppChannel,
     method: str,
     data: bytes,
@@ -307,7 +307,7 @@ async def _call(
     return answer.data
 
 
-async def _whole(body: object, timeout: float | None) -> bytes:  # noqa: ASYNC109 - one place for the scope and its error
+async def whole_answer(body: object, timeout: float | None) -> bytes:  # noqa: ASYNC109 - one place for the scope and its error
     """The answer's body, of which an app may send one byte and then nothing more."""
     if isinstance(body, bytes):
         return body
@@ -315,7 +315,7 @@ async def _whole(body: object, timeout: float | None) -> bytes:  # noqa: ASYNC10
     scope = asyncio.timeout(timeout)
     try:
         async with scope:
-            return await stream.read(_ANSWER_LIMIT)
+            return await stream.read(ANSWER_LIMIT)
     except Exception as error:
         if scope.expired():
             await stream.aclose()

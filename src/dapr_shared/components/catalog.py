@@ -59,6 +59,13 @@ class CatalogRow:
 
 
 BUILT_IN: tuple[CatalogRow, ...] = (
+    CatalogRow("bindings.cron", "dapr_shared.components.cron.binding:CronBinding", "Calls apps by a schedule"),
+    CatalogRow("bindings.http", "dapr_shared.components.http.binding:HttpBinding", "Requests to an HTTP endpoint"),
+    CatalogRow(
+        "bindings.localstorage",
+        "dapr_shared.components.localstorage.binding:LocalStorageBinding",
+        "Files in a folder of the machine",
+    ),
     CatalogRow(
         "bindings.postgresql",
         "dapr_shared.components.postgresql.bindings:PostgresBinding",
@@ -71,6 +78,11 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         "dapr_shared.components.redis.bindings:RedisBinding",
         "Texts in Redis or Valkey: create, get, delete, increment",
         extra="redis",
+    ),
+    CatalogRow(
+        "configuration.in-memory",
+        "dapr_shared.components.memory.configuration:MemoryConfigurationStore",
+        "The configuration items that stand in the component's own resource",
     ),
     CatalogRow(
         "configuration.postgresql",
@@ -86,11 +98,28 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         extra="redis",
     ),
     CatalogRow(
+        "configuration.sqlite",
+        "dapr_shared.components.sqlite.configuration:SqliteConfigurationStore",
+        "Configuration items in one SQLite file, written by operators",
+        aliases=("configuration.sqlite3",),
+    ),
+    CatalogRow(
+        "lock.in-memory",
+        "dapr_shared.components.memory.lock:MemoryLockStore",
+        "Locks in this process, gone when it ends",
+    ),
+    CatalogRow(
         "lock.redis",
         "dapr_shared.components.redis.lock:RedisLockStore",
         "Locks in one Redis or Valkey",
         extra="redis",
         stable=False,
+    ),
+    CatalogRow(
+        "lock.sqlite",
+        "dapr_shared.components.sqlite.lock:SqliteLockStore",
+        "Locks in one SQLite file, for the processes of one machine",
+        aliases=("lock.sqlite3",),
     ),
     CatalogRow(
         "pubsub.in-memory",

@@ -101,6 +101,8 @@ class DaprError(Exception):
         self.resource = resource
         self.violations = violations
         self.info: Mapping[str, str] = info or {}
+        self.metadata: Mapping[str, str] = {}
+        """What a backend answered beside its failure; clients get it as response metadata."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (DaprError, (self.row, self.message, self.resource, self.violations, dict(self.info)))
@@ -587,6 +589,123 @@ PUBSUB_OUTBOX = ErrorRow(
     "error while publishing outbox message: {detail}",
     "Look at the broker that the state store's outboxPubsub names; the transaction was not carried out: send it again.",
     reason="DAPR_PUBSUB_OUTBOX",
+)
+
+# Bindings ----------------------------------------------------------------------------------------------------------
+BINDING_INVOKE = ErrorRow(
+    "ERR_INVOKE_OUTPUT_BINDING",
+    500,
+    _C.INTERNAL,
+    "error invoking output binding {name}: {detail}",
+    "Name a bindings component in scope of this app and one of its operations; else look at the external system.",
+    reason="ERR_INVOKE_OUTPUT_BINDING",
+)
+
+# Configuration -----------------------------------------------------------------------------------------------------
+CONFIGURATION_NOT_CONFIGURED = ErrorRow(
+    "ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
+    500,
+    _C.FAILED_PRECONDITION,
+    "configuration stores not configured",
+    "Load a Component of type configuration.*, in scope of this app.",
+    reason="ERR_CONFIGURATION_STORE_NOT_CONFIGURED",
+)
+CONFIGURATION_NOT_FOUND = ErrorRow(
+    "ERR_CONFIGURATION_STORE_NOT_FOUND",
+    400,
+    _C.INVALID_ARGUMENT,
+    "configuration store {store} not found",
+    "Correct the name, or load the Component, in scope of this app.",
+    reason="ERR_CONFIGURATION_STORE_NOT_FOUND",
+)
+CONFIGURATION_GET = ErrorRow(
+    "ERR_CONFIGURATION_GET",
+    500,
+    _C.INTERNAL,
+    "failed to get {keys} from Configuration store {store}: {detail}",
+    "Look at the configuration store; see the detail.",
+    reason="ERR_CONFIGURATION_GET",
+)
+CONFIGURATION_SUBSCRIBE = ErrorRow(
+    "ERR_CONFIGURATION_SUBSCRIBE",
+    500,
+    _C.INVALID_ARGUMENT,
+    "failed to subscribe {keys} from Configuration store {store}: {detail}",
+    "Look at the configuration store; see the detail.",
+    reason="ERR_CONFIGURATION_SUBSCRIBE",
+)
+CONFIGURATION_UNSUBSCRIBE = ErrorRow(
+    "ERR_CONFIGURATION_UNSUBSCRIBE",
+    500,
+    _C.INTERNAL,
+    "failed to unsubscribe to configuration request {id}: {detail}",
+    "Give the id that subscribing answered, as the app that subscribed.",
+)
+CONFIGURATION_TOO_MANY_SUBSCRIPTIONS = ErrorRow(
+    "ERR_CONFIGURATION_TOO_MANY_SUBSCRIPTIONS",
+    429,
+    _C.RESOURCE_EXHAUSTED,
+    "app {app} has {limit} configuration subscriptions, the most there may be",
+    "Unsubscribe from what is no longer needed, or name several keys in one subscription.",
+    reason="ERR_CONFIGURATION_TOO_MANY_SUBSCRIPTIONS",
+)
+APP_CHANNEL_NIL = ErrorRow(
+    "ERR_APP_CHANNEL_NIL",
+    500,
+    _C.INTERNAL,
+    "app channel is not initialized. {detail}",
+    "Give the app a channel (its port), so that it can be called.",
+)
+
+# Locks -------------------------------------------------------------------------------------------------------------
+LOCK_NOT_CONFIGURED = ErrorRow(
+    "ERR_LOCK_STORE_NOT_CONFIGURED",
+    500,
+    _C.FAILED_PRECONDITION,
+    "lock store is not configured",
+    "Load a Component of type lock.*, in scope of this app.",
+)
+LOCK_NOT_FOUND = ErrorRow(
+    "ERR_LOCK_STORE_NOT_FOUND",
+    400,
+    _C.INVALID_ARGUMENT,
+    "lock store {store} not found",
+    "Correct the name, or load the Component, in scope of this app.",
+)
+LOCK_RESOURCE_EMPTY = ErrorRow(
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "ResourceId is empty in lock store {store}",
+    "Name the resource to lock.",
+)
+LOCK_OWNER_EMPTY = ErrorRow(
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "LockOwner is empty in lock store {store}",
+    "Name who holds the lock.",
+)
+LOCK_EXPIRY = ErrorRow(
+    "ERR_MALFORMED_REQUEST",
+    400,
+    _C.INVALID_ARGUMENT,
+    "ExpiryInSeconds is not positive in lock store {store}",
+    "Give the lock at least one second.",
+)
+LOCK_TRY = ErrorRow(
+    "ERR_TRY_LOCK",
+    500,
+    _C.INTERNAL,
+    "failed to try acquiring lock: {detail}",
+    "Look at the lock store; see the detail.",
+)
+LOCK_UNLOCK = ErrorRow(
+    "ERR_UNLOCK",
+    500,
+    _C.INTERNAL,
+    "failed to release lock: {detail}",
+    "Look at the lock store; see the detail.",
 )
 
 # Secrets -----------------------------------------------------------------------------------------------------------

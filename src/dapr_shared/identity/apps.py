@@ -64,6 +64,11 @@ class AppRegistry:
         """The app, if this instance serves it."""
         return self._apps.get(ref)
 
+    def answered(self, ref: AppRef) -> Caller | None:
+        """The caller that an answer of the app stands for, when the instance has called it at its own channel."""
+        record = self.get(ref)
+        return Caller(record, (Evidence.CHANNEL,)) if record is not None else None
+
     def replace(self, apps: Iterable[RegisteredApp]) -> None:
         """Serve exactly these apps from now on.
 

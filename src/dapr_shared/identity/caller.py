@@ -1,6 +1,6 @@
 """Evidence, and the `Caller` that it proves.
 
-Step 2 of the request road. A caller is made by `AppRegistry.identify` and nowhere else; what a request merely claims
+Step 2 of the request road. A caller is made by `AppRegistry` and nowhere else; what a request merely claims
 (headers, paths) never becomes one (design §5.2).
 """
 
@@ -28,6 +28,8 @@ class Evidence(StrEnum):
     """The operator of the instance acts as the app, through the operators' socket (mode 0600). An audit event each time."""
     CERTIFICATE = "certificate"
     """The connection's client certificate, verified at the handshake, has a name or the fingerprint of the app."""
+    CHANNEL = "channel"
+    """The instance called the app at its own channel, and this is in the answer."""
 
 
 @dataclass(frozen=True, slots=True)

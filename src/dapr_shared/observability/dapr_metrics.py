@@ -145,6 +145,24 @@ class DaprMetrics:
         """An operation on a secret store: get, bulk_get."""
         return self._operation("secret", self._secret, app_id, component, namespace, operation, _bool(success))
 
+    def configuration_operation(
+        self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
+    ) -> OperationMetrics:
+        """An operation on a configuration store: get, subscribe, unsubscribe."""
+        return self._operation(
+            "configuration", self._configuration, app_id, component, namespace, operation, _bool(success)
+        )
+
+    def output_binding(
+        self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
+    ) -> OperationMetrics:
+        """A call of an output binding; `operation` is one that the binding has."""
+        return self._operation("output", self._output, app_id, component, namespace, operation, _bool(success))
+
+    def input_binding(self, app_id: str, component: str, namespace: str, *, success: bool) -> OperationMetrics:
+        """An event of an input binding that was brought to an app."""
+        return self._operation("input", self._input, app_id, component, namespace, _bool(success))
+
     def publish(self, app_id: str, component: str, namespace: str, topic: str, *, success: bool) -> OperationMetrics:
         """A message given to a broker."""
         return self._operation("publish", self._publish, app_id, component, namespace, _bool(success), topic)
@@ -306,6 +324,21 @@ class DaprMetrics:
             self._counter("component_secret_count", "Operations on secret stores.", *operation),
             self._latency("component_secret_latencies", "Time of operations on secret stores, in ms.", *operation),
         )
+        self._configuration = (
+            self._counter("component_configuration_count", "Operations on configuration stores.", *operation),
+            self._latency(
+                "component_configuration_latencies", "Time of operations on configuration stores, in ms.", *operation
+            ),
+        )
+        self._output = (
+            self._counter("component_output_binding_count", "Calls of output bindings.", *operation),
+            self._latency("component_output_binding_latencies", "Time of calls of output bindings, in ms.", *operation),
+        )
+        given = ("component", "namespace", "success")
+        self._input = (
+            self._counter("component_input_binding_count", "Events of input bindings brought to apps.", *given),
+            self._latency("component_input_binding_latencies", "Time of bringing an event to an app, in ms.", *given),
+        )
         ingress = ("component", "namespace", "process_status", "topic", "status")
         self._ingress = (
             self._counter("component_pubsub_ingress_count", "Messages brought to apps.", *ingress),
@@ -417,6 +450,16 @@ class DaprMetrics:
         self.subscription_problems = counter(
             own + "subscription_problems_total",
             "What went wrong with an app's subscriptions: not read, failed, delivery not accepted, not kept.",
+            ["app_id", "problem"],
+        )
+        self.binding_problems = counter(
+            own + "binding_problems_total",
+            "What went wrong with an app's input bindings: not asked, failed, event not accepted, output not reached.",
+            ["app_id", "problem"],
+        )
+        self.configuration_problems = counter(
+            own + "configuration_problems_total",
+            "What went wrong with an app's configuration subscriptions: failed, change not accepted, too many waiting.",
             ["app_id", "problem"],
         )
         self.drains = counter(own + "drain_total", "Drains that ended, by result.", ["result"])

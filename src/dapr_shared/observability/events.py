@@ -74,6 +74,8 @@ class Events:
         self._resources = logger("dapr.runtime.resources")
         self._identity = logger("dapr.runtime.identity")
         self._pubsub = logger("dapr.runtime.pubsub")
+        self._bindings = logger("dapr.runtime.bindings")
+        self._configuration = logger("dapr.runtime.configuration")
         self._invoke = logger("dapr.runtime.invoke")
         self._trace = logger("dapr.runtime.trace")
         self._limiter = RepeatLimiter(clock or SystemClock())
@@ -277,6 +279,83 @@ class Events:
         if held is not None:
             self._pubsub.warning("message dropped", **_subscription(app, pubsub, topic), problem=problem, **_held(held))
 
+    # Bindings and configuration --------------------------------------------------------------------------------------
+    def bindings_unknown(self, app: AppRef, problem: str) -> None:
+        """An app could not be asked which input bindings it wants; it is asked again."""
+        self.metrics.binding_problems.child(app.app_id, "unknown").inc()
+        held = self._limiter.held_back("bindings_unknown", app.app_id, app.namespace)
+        if held is not None:
+            self._bindings.warning("input bindings not read", **_app(app), problem=problem, **_held(held))
+
+    def binding_started(self, app: AppRef, binding: str) -> None:
+        """Events of an input binding go to an app."""
+        self._bindings.info("input binding started", **_app(app), component=binding)
+
+    def binding_unwanted(self, app: AppRef, binding: str) -> None:
+        """The app was asked and does not want an input binding that it could have."""
+        self._bindings.info("input binding not wanted by the app", **_app(app), component=binding)
+
+    def binding_paused(self, app: AppRef, binding: str, reason: str) -> None:
+        """Nothing is brought to the app for now."""
+        self._bindings.info("input binding paused", **_app(app), component=binding, reason=reason)
+
+    def binding_resumed(self, app: AppRef, binding: str) -> None:
+        """Events go to the app again."""
+        self._bindings.info("input binding resumed", **_app(app), component=binding)
+
+    def binding_stopped(self, app: AppRef, binding: str) -> None:
+        """An input binding has ended for an app."""
+        self._bindings.info("input binding stopped", **_app(app), component=binding)
+
+    def binding_failed(self, app: AppRef, binding: str, problem: str) -> None:
+        """An input binding cannot be read; it is tried again."""
+        self.metrics.binding_problems.child(app.app_id, "failed").inc()
+        self._bindings.warning("input binding failed", **_app(app), component=binding, problem=problem)
+
+    def binding_event_failed(self, app: AppRef, binding: str, problem: str) -> None:
+        """The app did not accept an event; whether it comes again is the component's rule."""
+        self.metrics.binding_problems.child(app.app_id, "event").inc()
+        held = self._limiter.held_back("binding_event_failed", app.app_id, app.namespace, binding)
+        if held is not None:
+            self._bindings.warning("event not accepted", **_app(app), component=binding, problem=problem, **_held(held))
+
+    def binding_output_failed(self, app: AppRef, binding: str, target: str, problem: str) -> None:
+        """What an app's answer to an event asked for, a binding to call or state to save, was not done."""
+        self.metrics.binding_problems.child(app.app_id, "output").inc()
+        held = self._limiter.held_back("binding_output_failed", app.app_id, app.namespace, binding, target)
+        if held is not None:
+            self._bindings.warning(
+                "answer to an event not carried out",
+                **_app(app), component=binding, target=target, problem=problem, **_held(held),
+            )  # fmt: skip
+
+    def configuration_failed(self, app: AppRef, store: str, problem: str) -> None:
+        """An app's subscription cannot run at its store; it is tried again."""
+        self.metrics.configuration_problems.child(app.app_id, "failed").inc()
+        held = self._limiter.held_back("configuration_failed", app.app_id, app.namespace, store)
+        if held is not None:
+            self._configuration.warning(
+                "configuration subscription failed", **_app(app), component=store, problem=problem, **_held(held)
+            )
+
+    def configuration_not_delivered(self, app: AppRef, store: str, problem: str) -> None:
+        """The app answered that it did not take a change, or it has no path that a change could be sent to."""
+        self.metrics.configuration_problems.child(app.app_id, "delivery").inc()
+        held = self._limiter.held_back("configuration_not_delivered", app.app_id, app.namespace, store)
+        if held is not None:
+            self._configuration.warning(
+                "configuration change not accepted", **_app(app), component=store, problem=problem, **_held(held)
+            )
+
+    def configuration_overflow(self, app: AppRef, store: str, limit: int) -> None:
+        """So many keys have changed while the app did not listen that the changes of some were let go."""
+        self.metrics.configuration_problems.child(app.app_id, "overflow").inc()
+        held = self._limiter.held_back("configuration_overflow", app.app_id, app.namespace, store)
+        if held is not None:
+            self._configuration.warning(
+                "configuration changes let go", **_app(app), component=store, limit=limit, **_held(held)
+            )
+
     def memory_failed(self, file: str, problem: str) -> None:
         """What an app last said it is subscribed to could not be read or kept over a restart."""
         self.metrics.subscription_problems.child("", "memory").inc()
@@ -417,6 +496,10 @@ def _held(count: int) -> Mapping[str, int]:
 
 def _given(**fields: str) -> Mapping[str, str]:
     return {name: value for name, value in fields.items() if value}
+
+
+def _app(app: AppRef) -> Mapping[str, str]:
+    return {"app_id": app.app_id, "namespace": app.namespace}
 
 
 def _subscription(app: AppRef, pubsub: str, topic: str) -> Mapping[str, str]:

@@ -214,5 +214,5 @@ def _conflict(app_id: str, place: _Place, other: _Place) -> str:
     )
 
 
-_WITHOUT_DATA = frozenset({"secretstores", "middleware.http"})
+_WITHOUT_DATA = frozenset({"configuration", "secretstores", "middleware.http"})
 """Kinds that keep nothing of apps."""

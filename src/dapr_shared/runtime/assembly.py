@@ -5,6 +5,7 @@ What changes with the resources (apps, components, channels, rules) is put into 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from dataclasses import dataclass
@@ -12,25 +13,38 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import dapr_shared
+from dapr_shared.api.grpc.bindings import BindingsRpc
+from dapr_shared.api.grpc.configuration import ConfigurationRpc
 from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
 from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
+from dapr_shared.api.grpc.lock import LockRpc
 from dapr_shared.api.grpc.pubsub import PubSubRpc
 from dapr_shared.api.grpc.secrets import SecretsRpc
 from dapr_shared.api.grpc.state import StateRpc
 from dapr_shared.api.grpc.system import SystemRpc
 from dapr_shared.api.grpc.topic_stream import TopicStreamRpc
 from dapr_shared.api.http.absent import absent_routes
+from dapr_shared.api.http.bindings import BindingsApi
+from dapr_shared.api.http.configuration import ConfigurationApi
 from dapr_shared.api.http.frontdoor import HttpFrontDoor, PublicFrontDoor
 from dapr_shared.api.http.invoke import InvokeApi
+from dapr_shared.api.http.lock import LockApi
 from dapr_shared.api.http.pubsub import PubSubApi
 from dapr_shared.api.http.secrets import SecretsApi
 from dapr_shared.api.http.state import StateApi
 from dapr_shared.api.http.system import SystemApi
 from dapr_shared.api.observed import Observed
 from dapr_shared.api.pipeline import Pipeline
+from dapr_shared.blocks.bindings.delivery import BindingDeliveries
+from dapr_shared.blocks.bindings.manager import InputBindings
+from dapr_shared.blocks.bindings.output import BindingsBlock
+from dapr_shared.blocks.configuration.block import ConfigurationBlock
+from dapr_shared.blocks.configuration.delivery import ConfigurationDelivery
 from dapr_shared.blocks.health import HealthBlock
 from dapr_shared.blocks.invoke import InvokeBlock
+from dapr_shared.blocks.lock import LockBlock
 from dapr_shared.blocks.metadata import MetadataBlock
+from dapr_shared.blocks.presence import Presences
 from dapr_shared.blocks.pubsub.delivery import TopicDeliveries
 from dapr_shared.blocks.pubsub.manager import SubscriptionManager
 from dapr_shared.blocks.pubsub.publish import PublishBlock
@@ -92,6 +106,9 @@ class Parts:
     metadata: MetadataBlock
     subscriptions: SubscriptionManager
     outbox: OutboxRelays
+    presences: Presences
+    inputs: InputBindings
+    configuration: ConfigurationBlock
     http: HttpFrontDoor
     grpc: GrpcFrontDoor
     public: PublicFrontDoor
@@ -111,6 +128,12 @@ class Parts:
         await self.watch.start(stack)
         await self.connections.start(stack)
         await self.channels.start(stack)
+
+    async def close_deliveries(self, grace: float) -> None:
+        """Bring nothing more to apps; what is in flight may take `grace` seconds. Twice does no harm."""
+        await self.configuration.aclose()
+        await asyncio.gather(self.subscriptions.close(grace), self.inputs.close(grace))
+        await self.presences.close()
 
 
 def assemble(
@@ -142,7 +165,8 @@ def assemble(
     streaming = StreamingBlock(registry, deliveries)
     subscriptions = SubscriptionManager(registry, deliveries, streaming, remembered, events, clock)
     metrics.read_subscriptions(subscriptions.count)
-    watch = AppWatch(AppObserver(events, health, subscriptions))
+    presences = Presences()
+    watch = AppWatch(AppObserver(events, health, subscriptions, presences))
     channels = ChannelTable(watch, defaults=ChannelDefaults(body_bytes=body_limit))
     connections = ExternalConnections()
     targets = ExternalTargets(connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls)
@@ -154,6 +178,12 @@ def assemble(
     publish = PublishBlock(registry, metrics, clock)
     outbox = OutboxRelays(registry, publish, events)
     state = StateBlock(registry, metrics, Outbox(publish, outbox, clock))
+    locks = LockBlock(registry)
+    output = BindingsBlock(registry, metrics)
+    brought = BindingDeliveries(output, state, apps.answered, metrics, events, timeout=settings.app_delivery_timeout)
+    inputs = InputBindings(registry, presences, brought, events)
+    told = ConfigurationDelivery(events, timeout=settings.app_delivery_timeout)
+    configuration_block = ConfigurationBlock(registry, presences, told, metrics, events)
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
     invoke = InvokeBlock(
         channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None, spans=tracing.table
@@ -166,13 +196,18 @@ def assemble(
         http_endpoints=targets.names,
         subscriptions=subscriptions.status,
     )
-    shutdown = ShutdownBlock(single_app=single is not None, stop=stop, stop_deliveries=subscriptions.stop_deliveries)
+    shutdown = ShutdownBlock(
+        single_app=single is not None, stop=stop, stop_deliveries=_stop_deliveries(subscriptions, presences)
+    )
     caller = Caller(single, (Evidence.SINGLE_APP,)) if single else None
     system = SystemApi(metadata, health, shutdown, public_caller=(lambda: caller) if caller else None)
     routes = [
         *StateApi(state).routes(),
         *PubSubApi(publish).routes(),
         *SecretsApi(secrets).routes(),
+        *BindingsApi(output).routes(),
+        *ConfigurationApi(configuration_block).routes(),
+        *LockApi(locks).routes(),
         *system.routes(),
     ]
     routes += absent_routes(frozenset(route.api for route in routes))
@@ -183,10 +218,13 @@ def assemble(
         *StateRpc(state).methods(),
         *PubSubRpc(publish).methods(),
         *SecretsRpc(secrets).methods(),
+        *BindingsRpc(output).methods(),
+        *ConfigurationRpc(configuration_block).methods(),
+        *LockRpc(locks).methods(),
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    streams = {"SubscribeTopicEventsAlpha1": TopicStreamRpc(streaming).subscribe}
+    streams = [*TopicStreamRpc(streaming).streams(), *ConfigurationRpc(configuration_block).streams()]
     grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
     tls = front_tls(settings, events)
@@ -204,6 +242,9 @@ def assemble(
         metadata=metadata,
         subscriptions=subscriptions,
         outbox=outbox,
+        presences=presences,
+        inputs=inputs,
+        configuration=configuration_block,
         http=http,
         grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),
@@ -212,6 +253,14 @@ def assemble(
         tracing=tracing,
         app_logs=AppLogs(settings, access_log, logs),
     )
+
+
+def _stop_deliveries(subscriptions: SubscriptionManager, presences: Presences) -> Callable[[AppRef], None]:
+    def stop(ref: AppRef) -> None:
+        subscriptions.stop_deliveries(ref)
+        presences.stop_deliveries(ref)
+
+    return stop
 
 
 def _properties(channels: ChannelTable) -> Callable[[AppRef], ChannelProperties | None]:

@@ -1,4 +1,4 @@
-"""What an instance has when nobody gave it resources: a durable state store in one SQLite file.
+"""What an instance has when nobody gave it resources: durable components, each in one SQLite file.
 
 Assembly. Only for `dapr-shared run` in standalone mode (design §5.19): the file is under the user's state directory and
 locked, so that one instance has it.
@@ -15,6 +15,16 @@ from dapr_shared.resources.origin import Origin
 
 STORE_NAME = "statestore"
 PUBSUB_NAME = "pubsub"
+LOCK_NAME = "lockstore"
+CONFIGURATION_NAME = "configstore"
+COMPONENTS = (
+    (STORE_NAME, "state.sqlite", "state"),
+    (PUBSUB_NAME, "pubsub.sqlite", "pubsub"),
+    (LOCK_NAME, "lock.sqlite", "lock"),
+    (CONFIGURATION_NAME, "configuration.sqlite", "configuration"),
+)
+"""Name, type and file (without its ending) of each; its block is the first word of the type."""
+BLOCKS = frozenset(kind.partition(".")[0] for _, kind, _ in COMPONENTS)
 SOCKET_NAME = "operators.sock"
 """The operators' socket in the data directory."""
 
@@ -33,10 +43,10 @@ def state_directory(given: str) -> Path:
 
 
 def embedded_resources(directory: Path, namespaces: frozenset[str], blocks: frozenset[str]) -> Resources:
-    """The default components of these blocks (`state`, `pubsub`), one set a namespace."""
+    """The default components of these blocks, one set a namespace."""
     made: list[Component] = []
     for namespace in sorted(namespaces):
-        for name, kind, file in ((STORE_NAME, "state.sqlite", "state"), (PUBSUB_NAME, "pubsub.sqlite", "pubsub")):
+        for name, kind, file in COMPONENTS:
             if kind.partition(".")[0] not in blocks:
                 continue
             metadata = (

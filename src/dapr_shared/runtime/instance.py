@@ -93,7 +93,7 @@ class Instance:
             await parts.start(stack)
             stack.push_async_callback(parts.outbox.close, 0.0)  # the last: requests that end may still need it
             stack.push_async_callback(parts.tracing.close, 0.0)
-            stack.push_async_callback(parts.subscriptions.close, 0.0)
+            stack.push_async_callback(parts.close_deliveries, 0.0)
             stack.push_async_callback(parts.listeners.close_extra)
             stack.push_async_callback(parts.listeners.drain, 0)
             await self._reloader.start(resources)
@@ -123,7 +123,7 @@ class Instance:
         """Stop accepting and let calls in flight finish; false if the grace (seconds, `None`: no limit) ended them."""
         started = perf_counter()
         # Subscriptions first: what comes from a broker is not begun any more, and what is in flight may still call us.
-        await self.parts.subscriptions.close(grace if grace is not None else UNLIMITED_GRACE)
+        await self.parts.close_deliveries(grace if grace is not None else UNLIMITED_GRACE)
         left = None if grace is None else max(grace - (perf_counter() - started), 0.0)
         await self.parts.listeners.drain(left)
         used = perf_counter() - started

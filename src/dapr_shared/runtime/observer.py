@@ -11,6 +11,7 @@ from dapr_shared.core.errors import GrpcCode
 
 if TYPE_CHECKING:
     from dapr_shared.blocks.health import HealthBlock
+    from dapr_shared.blocks.presence import Presences
     from dapr_shared.blocks.pubsub.manager import SubscriptionManager
     from dapr_shared.channel.base import AppChannel, HealthAnswer
     from dapr_shared.observability.events import Events
@@ -22,15 +23,19 @@ APP_PORT = "app"
 class AppObserver:
     """Told by the watch; answers for `channel.health.ChannelObserver`."""
 
-    def __init__(self, events: Events, health: HealthBlock, subscriptions: SubscriptionManager) -> None:
+    def __init__(
+        self, events: Events, health: HealthBlock, subscriptions: SubscriptionManager, presences: Presences
+    ) -> None:
         self._events = events
         self._health = health
         self._subscriptions = subscriptions
+        self._presences = presences
 
     def health_changed(self, channel: AppChannel, *, healthy: bool) -> None:
         """The app's health check has turned."""
         self._events.app_health_changed(channel.ref, healthy=healthy)
         self._subscriptions.health_changed(channel.ref)
+        self._presences.health_changed(channel.ref)
 
     def reachable_changed(self, channel: AppChannel, *, reachable: bool) -> None:
         """The app's port has begun or ceased to accept connections."""
@@ -38,6 +43,7 @@ class AppObserver:
             self._health.ready(APP_PORT)  # for good: daprd waits for the port only once
         self._events.app_reachable_changed(channel.ref, reachable=reachable)
         self._subscriptions.reachable_changed(channel.ref, reachable=reachable)
+        self._presences.reachable_changed(channel.ref, reachable=reachable)
 
     def health_probed(self, channel: AppChannel, answer: HealthAnswer, seconds: float) -> None:
         """One health probe has ended."""

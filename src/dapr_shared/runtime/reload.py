@@ -152,6 +152,9 @@ class Reloader:
         await parts.subscriptions.set_apps(channels, resources.subscriptions, changed, LISTENER_GRACE)
         parts.subscriptions.components_changed()
         parts.outbox.set_apps(channels)
+        await parts.presences.set_apps(channels, changed)
+        parts.inputs.components_changed()
+        parts.configuration.components_changed()
 
     async def _open_listeners(self, resources: Resources) -> _ListenerChange:
         """Open what new and changed apps listen on. Raises `PortTakenError`; then all listeners are as they were.

@@ -16,7 +16,7 @@ from dapr_shared.identity.caller import RegisteredApp
 from dapr_shared.resources.loader import Resources, combine, load
 from dapr_shared.resources.model import App, AppChannel, ChannelProtocol, HealthCheck, MetadataItem
 from dapr_shared.resources.origin import Origin
-from dapr_shared.runtime.embedded import embedded_resources, state_directory
+from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_directory
 from dapr_shared.runtime.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Sources:
             )
             resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
         given = {component.type.casefold().partition(".")[0] for component in resources.components}
-        missing = frozenset({"state", "pubsub"}) - given
+        missing = BLOCKS - given
         if self._embedded and missing:
             namespaces = frozenset(app.namespace for app in resources.apps) or frozenset({DEFAULT_NAMESPACE})
             built_in = embedded_resources(state_directory(self._settings.data_dir), namespaces, missing)

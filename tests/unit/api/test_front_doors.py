@@ -231,7 +231,9 @@ async def test_a_streamed_answer_holds_its_place_until_its_end(tmp_path):
 
 async def test_absent_apis_say_so_and_are_no_invocations(instance):
     """A path of an API that this version lacks is 501, also when the request names an app."""
-    answer = await instance.http("POST", "/v1.0/bindings/x", b"{}", token=ORDERS, headers=[(b"dapr-app-id", b"stock")])
+    answer = await instance.http(
+        "POST", "/v1.0-alpha1/crypto/x/encrypt", b"{}", token=ORDERS, headers=[(b"dapr-app-id", b"stock")]
+    )
     assert (answer.status, json.loads(answer.body)["errorCode"]) == (501, "ERR_API_UNIMPLEMENTED")
 
 

@@ -20,7 +20,7 @@ from dapr_shared.observability.events import Events
 from dapr_shared.resources.errors import ResourceErrors
 from dapr_shared.resources.loader import load_objects
 from dapr_shared.runtime.components import ComponentLoader
-from dapr_shared.runtime.embedded import PUBSUB_NAME, STORE_NAME, embedded_resources, state_directory
+from dapr_shared.runtime.embedded import COMPONENTS, STORE_NAME, embedded_resources, state_directory
 from dapr_shared.runtime.settings import Settings, SettingsError, check
 from dapr_shared.runtime.sources import Sources
 
@@ -174,21 +174,21 @@ def test_where_the_state_directory_is(monkeypatch, tmp_path):
     assert str(os.getuid()) in str(state_directory(""))
 
 
+BUILT_IN = {name for name, _, _ in COMPONENTS}
+
+
 def test_the_store_is_built_in_only_where_there_is_none(tmp_path, folder):
     """A state store of one's own, or a resources path, takes the place of the built-in one; so does not asking for it."""
     empty = tmp_path / "empty"
     empty.mkdir()
     data = str(tmp_path / "data")
-    assert names(Sources(Settings(apps=(str(empty),), data_dir=data), embedded=True).read()) == {
-        STORE_NAME,
-        PUBSUB_NAME,
-    }
-    assert names(Sources(Settings(app_id="a", data_dir=data), embedded=True).read()) == {STORE_NAME, PUBSUB_NAME}
+    assert names(Sources(Settings(apps=(str(empty),), data_dir=data), embedded=True).read()) == BUILT_IN
+    assert names(Sources(Settings(app_id="a", data_dir=data), embedded=True).read()) == BUILT_IN
     assert names(Sources(Settings(app_id="a", data_dir=data), embedded=False).read()) == set()
     assert names(Sources(Settings(apps=(str(folder),), data_dir=data), embedded=True).read()) == {
         "in-default",
         "in-shop",
-        PUBSUB_NAME,
+        *BUILT_IN - {STORE_NAME},
     }
     with_path = Settings(app_id="a", resources_path=(str(empty),), data_dir=data)
     assert names(Sources(with_path, embedded=True).read()) == set()
@@ -199,7 +199,7 @@ def test_the_built_in_store_stays_beside_other_components(tmp_path):
     text = COMPONENT.format(name="env", namespace="default").replace("state.in-memory", "secretstores.local.env")
     (tmp_path / "env.yaml").write_text(text)
     settings = Settings(apps=(str(tmp_path),), data_dir=str(tmp_path / "data"))
-    assert names(Sources(settings, embedded=True).read()) == {"env", STORE_NAME, PUBSUB_NAME}
+    assert names(Sources(settings, embedded=True).read()) == {"env", *BUILT_IN}
 
 
 def test_each_namespace_has_a_file(tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from google.protobuf.message import Message
 
@@ -49,3 +49,15 @@ def unary(
 ) -> UnaryMethod:
     """A row of the method table, checked: the handler takes the request's type."""
     return UnaryMethod(name, request, handler, api, version)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """One streaming RPC of the Dapr service: bytes in, bytes out."""
+
+    name: str
+    """Simple name: `SubscribeConfiguration`."""
+    handler: Callable[[GrpcCall, AsyncIterator[bytes]], AsyncGenerator[bytes]]
+    api: str
+    """Name in the Configuration's `api` lists."""
+    version: str = "v1"

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from dapr_shared._proto import SERVICES
 from dapr_shared.api.errors import grpc_error
-from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod
+from dapr_shared.api.grpc.call import GrpcCall, StreamMethod, UnaryMethod
 from dapr_shared.api.spans import begin_grpc, grpc_request
 from dapr_shared.api.trace import trace_of_grpc
 from dapr_shared.core import errors
@@ -24,7 +24,7 @@ from dapr_shared.core.errors import DaprError, GrpcCode
 from dapr_shared.wire.grpc.interface import Call, GrpcError, Kind, Method
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from dapr_shared.api.grpc.invoke import ProxyRpc
     from dapr_shared.api.observed import Observed
@@ -48,13 +48,13 @@ class GrpcFrontDoor:
     def __init__(
         self,
         methods: Iterable[UnaryMethod],
-        streams: Mapping[str, StreamHandler],
+        streams: Iterable[StreamMethod],
         proxy: ProxyRpc,
         pipeline: Pipeline,
         observed: Observed,
     ) -> None:
         self._implemented = {method.name: method for method in methods}
-        self._streams = streams
+        self._streams = {method.name: method for method in streams}
         self._proxy = proxy
         self._pipeline = pipeline
         self._metrics = observed.metrics
@@ -71,7 +71,7 @@ class GrpcFrontDoor:
             if method is not None:
                 rows.append(Method(row.path, Kind.UNARY, self._unary(row.path, method)))
             elif row.name in self._streams:
-                rows.append(Method(row.path, Kind.BIDI, self._stream(row.name, self._streams[row.name])))
+                rows.append(Method(row.path, Kind.BIDI, self._stream(self._streams[row.name])))
             else:
                 rows.append(Method(row.path, Kind.BIDI, self._unimplemented(row.name)))
         return rows
@@ -83,19 +83,19 @@ class GrpcFrontDoor:
     def unknown(self) -> BidiHandler:
         """Make the handler of methods that are not Dapr's: they are relayed to an app."""
         # Neither reflection nor calls for an app are on the Configuration's API lists (behaviours §6).
-        return self._relayed(_PROXY, "", self._proxy.relay)
+        return self._relayed(_PROXY, "", "", self._proxy.relay)
 
-    def _stream(self, name: str, handler: StreamHandler) -> BidiHandler:
-        return self._relayed(f"/{SERVICE}/{name}", "subscribe", handler)
+    def _stream(self, method: StreamMethod) -> BidiHandler:
+        return self._relayed(f"/{SERVICE}/{method.name}", method.api, method.version, method.handler)
 
-    def _relayed(self, path: str, api: str, stream: StreamHandler) -> BidiHandler:
+    def _relayed(self, path: str, api: str, version: str, stream: StreamHandler) -> BidiHandler:
         async def handler(call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             started = perf_counter()
             caller: Caller | None = None
             code = GrpcCode.OK
             span: Span | None = None
             try:
-                caller, trace, span = self._admit(call, call.method, api, "v1alpha1")
+                caller, trace, span = self._admit(call, call.method, api, version)
                 try:
                     async with aclosing(stream(GrpcCall(call, caller, trace), messages)) as answers:
                         async for message in answers:

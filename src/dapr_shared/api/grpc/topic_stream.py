@@ -9,11 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb
+from dapr_shared.api.grpc.call import StreamMethod
 from dapr_shared.channel.callbacks import reply_of_status
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from dapr_shared.api.grpc.call import GrpcCall
     from dapr_shared.blocks.pubsub.streaming import StreamingBlock, TopicStream
@@ -24,6 +25,9 @@ class TopicStreamRpc:
 
     def __init__(self, block: StreamingBlock) -> None:
         self._block = block
+
+    def streams(self) -> Sequence[StreamMethod]:
+        return [StreamMethod("SubscribeTopicEventsAlpha1", self.subscribe, "subscribe", "v1alpha1")]
 
     async def subscribe(self, call: GrpcCall, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """Receive events until the client ends the call. Raises the errors of opening, `BAD_REQUEST` for a wrong message."""

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 ABSENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("publish", ("v1.0", "v1.0-alpha1")),
-    ("bindings", ("v1.0",)),
-    ("configuration", ("v1.0", "v1.0-alpha1")),
-    ("lock", ("v1.0-alpha1",)),
-    ("unlock", ("v1.0-alpha1",)),
     ("crypto", ("v1.0-alpha1",)),
     ("subtlecrypto", ("v1.0-alpha1",)),
     ("actors", ("v1.0",)),

@@ -73,6 +73,10 @@ class HttpCall:
                 return value
         return default
 
+    def query_all(self, name: str) -> list[str]:
+        """All values of a query parameter, in order."""
+        return [value for key, value in self._pairs() if key == name] if self.query_string else []
+
     def metadata(self) -> dict[str, str]:
         """The `metadata.<key>=<value>` query parameters, first value of each (reference http-api §1)."""
         if not self.query_string:

@@ -136,6 +136,7 @@ class OperatorsDoor:
     def _refresh(self, ref: AppRef) -> Response:
         if not self._parts.subscriptions.refresh(ref):
             return _message(404, f"this instance serves no app {ref}")
+        self._parts.presences.refresh(ref)
         self._parts.watch.expect(ref)
         return _message(202, f"app {ref} is asked again for its subscriptions")
 

@@ -1,0 +1,1 @@
+"""The bindings block: apps call external systems, and external systems call apps."""

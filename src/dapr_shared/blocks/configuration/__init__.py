@@ -1,0 +1,1 @@
+"""The configuration block: items for apps, and the changes that apps subscribe to."""

@@ -1,0 +1,1 @@
+"""Cron: a clock that calls apps."""

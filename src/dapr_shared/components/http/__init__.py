@@ -1,0 +1,1 @@
+"""HTTP: endpoints that apps call by name."""
