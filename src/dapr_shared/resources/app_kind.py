@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
@@ -84,7 +84,7 @@ def app(fields: Fields, *, namespace: str, folder: str) -> App:
         listeners=_listeners(spec.section("listeners"), folder),
         secrets=AppSecrets(scopes=secret_scopes(spec.section("secrets"))),
         configuration=spec.text("configuration"),
-        log_level=spec.choice("logLevel", _LOG_LEVELS, "") if spec.has("logLevel") else "",
+        log_level=spec.choice("logLevel", LOG_LEVELS, "") if spec.has("logLevel") else "",
         secret_store=auth.text("secretStore"),
         origin=fields.report.origin(fields.line),
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from dapr_shared.core.durations import parse_quantity
 from dapr_shared.core.ids import app_id_problem
-from dapr_shared.resources.app_kind import LONGEST_SOCKET_PATH
+from dapr_shared.resources.app_kind import LOG_LEVELS, LONGEST_SOCKET_PATH
 from dapr_shared.resources.documents import MappingNode, ScalarNode, YamlError, documents
 from dapr_shared.resources.errors import Notice, ResourceError, ResourceErrors
 from dapr_shared.resources.fields import Fields, Report
@@ -44,7 +44,7 @@ _WITHOUT_EFFECT = (
     "schedulerHostAddress",
 )
 """Fields that name a sidecar's own process or Dapr's control plane."""
-_OF_THE_INSTANCE = ("daprdLogDestination", "enableApiLogging", "logLevel", "metricsPort")
+_OF_THE_INSTANCE = ("daprdLogDestination", "enableApiLogging", "metricsPort")
 """Fields that count in `common`, for the one instance there is; in an app they have no effect."""
 _KUBERNETES = ("containerImage", "createService")
 _SHARED = (
@@ -93,6 +93,8 @@ class RunApp(Frozen, frozen=True, kw_only=True):
     """Largest request body that it may send; `None`: the instance's limit, 0: no limit."""
     header_bytes: int | None = None
     log: LogDestination = LogDestination.BOTH
+    log_level: str = ""
+    """Of the instance's log lines about it; empty: the instance's."""
     env: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     origin: Origin = NOWHERE
 
@@ -195,7 +197,7 @@ class _Reading:
         common_environment = _environment(common)
         self._shared(common, common)
         log = common.choice("daprdLogDestination", list(LogDestination), LogDestination.FILE)
-        level = common.text("logLevel")
+        level = _log_level(common)
         logging = common.boolean("enableApiLogging") if common.has("enableApiLogging") else None
         metrics_port = _port(common, "metricsPort")
         self._without_effect(common, _WITHOUT_EFFECT, "has no effect: there is one instance and no control plane")
@@ -237,6 +239,7 @@ class _Reading:
             http_port=_port(app, "daprHTTPPort"),
             grpc_port=_port(app, "daprGRPCPort"),
             socket_folder=self._socket_folder(app, app_id),
+            log_level=_log_level(app),
             env={**common_environment, **_environment(app)},
             origin=self._report.origin(app.line),
         )
@@ -365,6 +368,10 @@ def _environment(fields: Fields) -> dict[str, str]:
 def _port(fields: Fields, name: str) -> int:
     """0, and less, is Dapr's way to say none."""
     return max(fields.integer(name, 0, minimum=-1, maximum=_MAX_PORT), 0)
+
+
+def _log_level(fields: Fields) -> str:
+    return fields.choice("logLevel", LOG_LEVELS, "") if fields.has("logLevel") else ""
 
 
 def _protocol(protocol: Fields, ssl: Fields) -> ChannelProtocol:

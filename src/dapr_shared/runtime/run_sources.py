@@ -176,6 +176,7 @@ class RunSources(Sources):
             # Naming the resources of an app is what opens the stores among them to it, as in Dapr.
             secrets=AppSecrets(scopes=tuple(SecretScope(store_name=name) for name in stores)),
             configuration=app.configuration_path,
+            log_level=app.log_level,
             origin=app.origin,
         )
 

@@ -67,6 +67,7 @@ apps:
     daprHTTPMaxRequestSize: 8
     daprHTTPReadBufferSize: 16
     appLogDestination: file
+    logLevel: Debug
     env: {DEBUG: true, VERSION: 1.10, EMPTY: }
 """,
     ).apps
@@ -80,7 +81,7 @@ apps:
     assert app.socket_folder == str(folder / "socks")
     assert app.health_check == HealthCheck(enabled=True, path="/up", interval=7, timeout=0.25, threshold=2)
     assert (app.max_concurrency, app.body_bytes, app.header_bytes) == (4, 8 * 1024 * 1024, 16 * 1024)
-    assert app.log is LogDestination.FILE
+    assert (app.log, app.log_level) == (LogDestination.FILE, "debug")
     assert app.env == {"DEBUG": "true", "VERSION": "1.10", "EMPTY": ""}
 
 
@@ -170,7 +171,7 @@ def test_fields_without_effect_are_told_once(folder):
 version: 1
 common: {runtimePath: /x, appid: y}
 apps:
-  - {appDirPath: orders, runtimePath: /y, profilePort: 1, containerImage: i, logLevel: debug}
+  - {appDirPath: orders, runtimePath: /y, profilePort: 1, containerImage: i, metricsPort: 3}
   - {appDirPath: stock, profilePort: 2, createService: true, appId: z}
 """,
     )
@@ -178,7 +179,7 @@ apps:
     assert told == [
         "line 3: common.runtimePath: has no effect: there is one instance and no control plane",
         "line 5: apps[0].profilePort: has no effect: there is one instance and no control plane",
-        "line 5: apps[0].logLevel: has no effect in an app: all apps have one instance; give it in common",
+        "line 5: apps[0].metricsPort: has no effect in an app: all apps have one instance; give it in common",
         "line 5: apps[0].containerImage: has no effect: it is for `dapr run -k`, which is not there",
         "line 6: apps[1].createService: has no effect: it is for `dapr run -k`, which is not there",
         "line 6: apps[1].appId: unknown field; did you mean appID?",
@@ -208,6 +209,7 @@ apps:
         ("version: 1\napps: [{appDirPath: orders, appPort: http}]", ['apps[0].appPort: expected a whole number from -1 to 65535, found "http"']),
         ("version: 1\napps: [{appDirPath: orders, appPort: 70000}]", ["apps[0].appPort: expected a whole number"]),
         ("version: 1\napps: [{appDirPath: orders, appProtocol: htp}]", ['apps[0].appProtocol: expected one of http, https, h2c, grpc, grpcs, found "htp"; did you mean http?']),
+        ("version: 1\ncommon: {logLevel: loud}\napps: [{appDirPath: orders}]", ['common.logLevel: expected one of debug, info, warn, error, fatal, found "loud"']),
         ("version: 1\napps: [{appDirPath: orders, env: [A=1]}]", ["apps[0].env: expected a mapping, found a list"]),
         ("version: 1\napps: [{appDirPath: orders, env: {A: {b: 1}}}]", ["apps[0].env.A: expected a text, found a mapping"]),
         ("version: 1\napps: [{appDirPath: orders, maxBodySize: lots}]", ["apps[0].maxBodySize: expected a size such as 4Mi"]),
