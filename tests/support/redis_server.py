@@ -103,6 +103,7 @@ class RedisServer:
             env={**os.environ, **({"REDISCLI_AUTH": self.password} if self.password else {})},
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=10,
         )
