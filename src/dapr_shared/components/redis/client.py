@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 
 from dapr_shared.components.redis import connecting
 from dapr_shared.components.redis.errors import code_of, translate
+from dapr_shared.components.redis.pipelined import PipelinedConnection, UnsentError
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ Command: TypeAlias = tuple[Argument, ...]
 
 JITTER = 0.25
 """By how much of itself a delay is shorter or longer at random."""
+WAIT_FOR_REPLICAS = 1.0
+"""Seconds that a strong write waits for the replicas, as in daprd; at most half of `readTimeout`."""
 CLUSTER_RETRIES = 3
 """How often the library looks for a moved slot or a new primary before it gives up."""
 _WORTH_A_RETRY = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
@@ -54,6 +57,7 @@ class RedisClient:
         self._title = title
         self._pool: Any = None
         self._cluster: Any = None
+        self._line: PipelinedConnection | None = None
         self._turns = asyncio.Semaphore(settings.calls_at_a_time)
         self.where = ", ".join(map(str, settings.addresses))
 
@@ -64,7 +68,11 @@ class RedisClient:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Connect. Raises `BackendError`."""
+        settings = self.settings
         try:
+            if settings.redis_type == "node" and not settings.failover:
+                context = connecting.tls_context(settings)
+                self._line = PipelinedConnection(settings, context, connecting.CLIENT_NAME)
             retry = Retry(NoBackoff(), CLUSTER_RETRIES if self.is_cluster else 0)
             opened = connecting.open_redis(self.settings, retry)
         except (OSError, ValueError) as error:
@@ -88,17 +96,19 @@ class RedisClient:
         return reply
 
     async def pipeline(
-        self, commands: Sequence[Command], *, again: bool = True, key: str | None = None
+        self, commands: Sequence[Command], *, again: bool = True, key: str | None = None, aside: bool = False
     ) -> list[Any | BackendError]:
         """The replies to many commands, in order, sent in one go; an error that the server answers is a reply.
+
+        `aside`: on a connection that nobody else uses meanwhile, for commands that wait at the server.
 
         Raises `BackendUnavailableError` where the server could not be reached: any of them may have been carried out.
         """
         attempt = 0
         while True:
             try:
-                replies = await self._once(commands, key)
-            except _UnsentError as error:
+                replies = await self._once(commands, key, aside=aside)
+            except UnsentError as error:
                 failed, sent = error.cause, False
             except (library.RedisError, library.RedisClusterException, OSError, TimeoutError) as error:
                 failed, sent = error, True
@@ -134,6 +144,20 @@ class RedisClient:
             for index, reply in zip(unknown, await self.pipeline(full, again=again), strict=True):
                 replies[index] = reply
         return replies
+
+    async def run_strongly(
+        self, runs: Sequence[tuple[Script, Sequence[str], Sequence[Argument]]], *, again: bool = True
+    ) -> tuple[list[Any | BackendError], bool]:
+        """As `run_many`, and whether all replicas have what was written, for which it waits a second. Not in a cluster."""
+        role = await self.call("ROLE")
+        replicas = len(role[2]) if role[0] == b"master" else 0
+        commands: list[Command] = [("EVAL", script.text, len(keys), *keys, *rest) for script, keys, rest in runs]
+        if not replicas:
+            return await self.pipeline(commands, again=again), True
+        wait = min(WAIT_FOR_REPLICAS, (self.settings.answer_timeout or WAIT_FOR_REPLICAS) / 2)
+        commands.append(("WAIT", replicas, int(wait * 1000)))  # it is for what this connection has written
+        *replies, confirmed = await self.pipeline(commands, again=again, aside=True)
+        return replies, isinstance(confirmed, int) and confirmed >= replicas
 
     async def keys(self, glob: str, step: int) -> set[bytes]:
         """All keys that match, on all nodes; `step`: how many the server looks at in one go. Raises `BackendError`."""
@@ -181,8 +205,10 @@ class RedisClient:
             return error
         return reply
 
-    async def _once(self, commands: Sequence[Command], key: str | None) -> list[Any]:
+    async def _once(self, commands: Sequence[Command], key: str | None, *, aside: bool) -> list[Any]:
         self._open()
+        if self._line is not None and not aside:
+            return await self._line.send(commands)
         if self._turns.locked():
             try:
                 async with asyncio.timeout(self.settings.turn_timeout):
@@ -209,6 +235,8 @@ class RedisClient:
 
     async def _close(self) -> None:
         pool, cluster, self._pool, self._cluster = self._pool, self._cluster, None, None
+        if self._line is not None:
+            await self._line.close()
         for opened in (pool, cluster):
             if opened is not None:
                 await connecting.close(opened)
@@ -246,20 +274,12 @@ class OwnConnection:
             self._client.fail(error)
 
 
-class _UnsentError(Exception):
-    """No connection: nothing was sent."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 async def _send(pool: Any, commands: Sequence[Command], limit: float | None) -> list[Any]:
     try:
         async with asyncio.timeout(pool.connection_kwargs["socket_connect_timeout"]):
             connection = await pool.get_connection()
     except (library.RedisError, OSError, TimeoutError) as error:
-        raise _UnsentError(error) from error
+        raise UnsentError(error) from error
     try:
         async with asyncio.timeout(limit):
             replies: list[Any] = []

@@ -30,7 +30,7 @@ CLIENT_NAME = "dapr-shared"
 
 def open_redis(settings: RedisSettings, retry: Retry) -> Any:
     """A pool of connections, or a cluster's client. Connects nothing yet. Raises `OSError` or `ValueError` for PEM."""
-    context = _tls(settings) if settings.enable_tls else None
+    context = tls_context(settings)
     common: dict[str, Any] = {
         "username": settings.redis_username or None,
         "password": settings.redis_password or None,
@@ -115,7 +115,10 @@ def _connection_class(base: type[Any], context: ssl.SSLContext | None) -> type[A
     return Careful
 
 
-def _tls(settings: RedisSettings) -> ssl.SSLContext:
+def tls_context(settings: RedisSettings) -> ssl.SSLContext | None:
+    """How we speak TLS; `None`: not at all. Raises `OSError` or `ValueError` for what is no PEM."""
+    if not settings.enable_tls:
+        return None
     context = ssl.create_default_context(cadata=settings.ca_cert or None)
     if settings.insecure_skip_tls_verify:
         context.check_hostname = False

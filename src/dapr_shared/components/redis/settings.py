@@ -100,7 +100,12 @@ class RedisSettings(Settings, frozen=True, kw_only=True):
     ] = 3.0
     pool_size: Annotated[
         int,
-        Setting("Calls at a time, each on a connection; 0: ten for each processor core.", Kind.INTEGER, minimum=0),
+        Setting(
+            "Calls at a time, each on a connection, behind sentinels and in a cluster; 0: ten for each processor core. A "
+            "single server has one connection for all.",
+            Kind.INTEGER,
+            minimum=0,
+        ),
     ] = 0
     pool_timeout: Annotated[
         float,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from dapr_shared.components.redis import state_scripts as scripts
 from dapr_shared.components.redis.client import RedisClient
@@ -52,8 +52,9 @@ CHUNK = 128
 """Keys of a bulk call that are sent in one go; other calls may come in between."""
 SCAN = 1_000
 """Keys that the server looks at in one step of a listing."""
-WAIT_FOR_REPLICAS = 1_000
-"""Milliseconds that a strong write waits for the replicas, as in daprd."""
+
+Run: TypeAlias = "tuple[Script, Sequence[str], Sequence[Argument]]"
+"""A script with its keys and arguments."""
 
 _NO_METADATA: Mapping[str, str] = {}
 _ABSENT = -2
@@ -143,11 +144,14 @@ class RedisStateStore(StateStore[RedisStateSettings]):
                 arguments += ["s", *self._set_arguments(operation)]
             else:
                 arguments += ["d", b"", _etag(operation.etag), 0, 0]
-        unconditional = not any(map(_conditional, operations))
-        reply: int = await self._open().run(scripts.TRANSACT, keys, *arguments, again=unconditional)
-        if reply < 0:
-            raise EtagMismatchError(f"operation {-reply} of the transaction: {_why(operations[-reply - 1])}")
-        await self._await_replicas(operations)
+        (reply,), doubt = await self._run(operations, [(scripts.TRANSACT, keys, arguments)])
+        if isinstance(reply, BackendError):
+            raise reply
+        refused = -int(reply)
+        if refused > 0:
+            raise EtagMismatchError(f"operation {refused} of the transaction: {_why(operations[refused - 1])}")
+        if doubt is not None:
+            raise doubt
 
     async def keys_like(self, pattern: str, page_size: int | None = None, token: str | None = None) -> KeysPage:
         if token and not token.isdecimal():
@@ -178,12 +182,11 @@ class RedisStateStore(StateStore[RedisStateSettings]):
             errors += await self._write_chunk(requests[start : start + CHUNK])
         if errors:
             raise errors[0]
-        await self._await_replicas(requests)
 
     async def _write_chunk(self, requests: Sequence[Operation]) -> list[BackendError]:
         """Write them in one go; the errors."""
         errors: list[BackendError] = []
-        runs: list[tuple[Script, Sequence[str], Sequence[Argument]]] = []
+        runs: list[Run] = []
         tried: list[Operation] = []
         for request in requests:
             try:
@@ -192,8 +195,10 @@ class RedisStateStore(StateStore[RedisStateSettings]):
                 errors.append(error)
             else:
                 tried.append(request)
+        if not runs:
+            return errors
         try:
-            replies = await self._open().run_many(runs, again=not any(map(_conditional, tried))) if runs else []
+            replies, doubt = await self._run(tried, runs)
         except BackendError as error:
             return [*errors, error]
         for request, reply in zip(tried, replies, strict=True):
@@ -201,23 +206,26 @@ class RedisStateStore(StateStore[RedisStateSettings]):
                 errors.append(reply)
             elif reply == scripts.MISMATCH:
                 errors.append(EtagMismatchError(_why(request)))
-        return errors
+        return errors if doubt is None else [*errors, doubt]
 
-    def _run_of(self, request: Operation) -> tuple[Script, Sequence[str], Sequence[Argument]]:
+    def _run_of(self, request: Operation) -> Run:
         """The script that carries the request out. Raises `EtagInvalidError`."""
         if isinstance(request, SetRequest):
             return scripts.SET, (request.key,), self._set_arguments(request)
         return scripts.DELETE, (request.key,), (_etag(request.etag),)
 
-    async def _await_replicas(self, requests: Sequence[Operation]) -> None:
-        """Where the requests ask for it, wait until the replicas have what was written. Raises `BackendUnavailableError`."""
+    async def _run(
+        self, operations: Sequence[Operation], runs: Sequence[Run]
+    ) -> tuple[list[Any | BackendError], BackendError | None]:
+        """The scripts' replies, and what is to be said about replicas. Raises `BackendError`."""
         client = self._open()
-        if client.is_cluster or not any(request.consistency is Consistency.STRONG for request in requests):
-            return
-        role = await client.call("ROLE")
-        replicas = len(role[2]) if role[0] == b"master" else 0
-        if replicas and await client.call("WAIT", replicas, WAIT_FOR_REPLICAS) < replicas:
-            raise BackendUnavailableError("written, and not all replicas have confirmed it within a second")
+        again = not any(map(_conditional, operations))
+        if client.is_cluster or not any(one.consistency is Consistency.STRONG for one in operations):
+            return await client.run_many(runs, again=again), None
+        replies, confirmed = await client.run_strongly(runs, again=again)
+        if confirmed:
+            return replies, None
+        return replies, BackendUnavailableError("written, and not all replicas have confirmed it in time")
 
 
 def _conditional(request: Operation) -> bool:
