@@ -245,3 +245,27 @@ async def test_the_etag_of_v1_sees_other_writers(server, database):  # noqa: F81
             with pytest.raises(EtagMismatchError):
                 await call
         assert await value_of(store, "app||k") == b"2"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_bulk_writes(server, database, version):  # noqa: F811
+    """Plain writes of one call are one transaction; one that cannot be is an error of its own, the others are done."""
+    async with opened("state.postgresql", metadata(server, database), version) as store:
+        await store.bulk_set([SetRequest(f"app||{number}", b"1", ttl=100) for number in range(100)])
+        assert server.sql("SELECT count(*), count(DISTINCT xmin::text) FROM state", database) == "100|1"
+        with pytest.raises(BackendError, match="NUL"):
+            await store.bulk_set([SetRequest("app||a", b"1"), SetRequest("app||\0", b"1"), SetRequest("app||b", b"1")])
+        assert [await value_of(store, f"app||{key}") for key in "ab"] == [b"1", b"1"]
+        await store.bulk_set([SetRequest("app||c", b"1"), SetRequest("app||d", b"1"), SetRequest("app||c", b"2")])
+        assert await value_of(store, "app||c") in {b"1", b"2"}
+        etag = (await must_get(store, "app||a")).etag
+        with pytest.raises(EtagMismatchError):
+            await store.bulk_set(
+                [
+                    SetRequest("app||a", b"3", etag=etag),
+                    SetRequest("app||b", b"3"),
+                    SetRequest("app||d", b"3"),
+                    SetRequest("app||e", b"3", etag=etag if version == "v2" else "1"),
+                ]
+            )
+        assert [await value_of(store, f"app||{key}") for key in "abde"] == [b"3", b"3", b"3", None]

@@ -32,7 +32,7 @@ from dapr_shared.components.postgresql.settings import (
     PostgresStateV2Settings,
 )
 from dapr_shared.components.postgresql.statements import Statements
-from dapr_shared.contracts.component import UNKNOWN_LOCATION, BackendError
+from dapr_shared.contracts.component import UNKNOWN_LOCATION, BackendError, BackendUnavailableError
 from dapr_shared.contracts.state import (
     Concurrency,
     DeleteRequest,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 MAX_XID = 2**32 - 1
 UNDEFINED_TABLE = "42P01"
+_LEAST_BULK = 2
 _NO_METADATA: Mapping[str, str] = {}
 _UUID = re.compile(r"(?:urn:uuid:)?[{]?[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}[}]?")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -146,6 +147,23 @@ class PostgresStateStore(StateStore[S]):
     async def set(self, request: SetRequest) -> None:
         await self._run(lambda connection: self._set(connection, request), self._open().use)
 
+    async def bulk_set(self, requests: Sequence[SetRequest]) -> None:
+        """Plain writes go in one statement and one commit; where one of them cannot be, each is tried for itself."""
+        keys = {request.key for request in requests}
+        plain = [r for r in requests if not r.etag and r.concurrency is not Concurrency.FIRST_WRITE]
+        if len(keys) < len(requests) or len(plain) < _LEAST_BULK:
+            await super().bulk_set(requests)
+            return
+        rows = sorted((self._row(request) for request in plain), key=lambda row: str(row[0]))
+        try:
+            await self._run(lambda connection: connection.executemany(self._sql.put, rows), self._open().use)
+        except BackendUnavailableError:
+            raise
+        except BackendError:
+            await super().bulk_set(requests)
+        else:
+            await super().bulk_set([r for r in requests if r.etag or r.concurrency is Concurrency.FIRST_WRITE])
+
     async def delete(self, request: DeleteRequest) -> None:
         await self._run(lambda connection: self._delete(connection, request), self._open().use)
 
@@ -195,8 +213,7 @@ class PostgresStateStore(StateStore[S]):
         return removed
 
     async def _set(self, connection: Connection, request: SetRequest) -> None:
-        ttl = request.ttl if request.ttl is not None and request.ttl > 0 else None
-        stored = (request.key, *self._stored(request), ttl)
+        stored = self._row(request)
         if request.etag:
             if not changed(await connection.execute(self._sql.replace, *stored, self._etag(request.etag))):
                 raise EtagMismatchError("there is no value with this etag")
@@ -205,6 +222,11 @@ class PostgresStateStore(StateStore[S]):
                 raise EtagMismatchError("the key exists and the first write wins")
         else:
             await connection.execute(self._sql.put, *stored)
+
+    def _row(self, request: SetRequest) -> tuple[object, ...]:
+        """The parameters of a write."""
+        ttl = request.ttl if request.ttl is not None and request.ttl > 0 else None
+        return (request.key, *self._stored(request), ttl)
 
     async def _delete(self, connection: Connection, request: DeleteRequest) -> None:
         if not request.etag:
