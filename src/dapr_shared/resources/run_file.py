@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from dapr_shared.core.durations import parse_quantity
 from dapr_shared.core.ids import app_id_problem
-from dapr_shared.resources.app_kind import LOG_LEVELS, LONGEST_SOCKET_PATH
+from dapr_shared.resources import run_file_fields as read_fields
+from dapr_shared.resources.app_kind import LONGEST_SOCKET_PATH
 from dapr_shared.resources.documents import MappingNode, ScalarNode, YamlError, documents
 from dapr_shared.resources.errors import Notice, ResourceError, ResourceErrors
 from dapr_shared.resources.fields import Fields, Report
@@ -26,14 +26,13 @@ from dapr_shared.resources.origin import NOWHERE, Origin
 from dapr_shared.resources.run_file_conflicts import run_file_conflicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 FILE_NAME = "dapr.yaml"
 """What a directory given in place of a file is searched for."""
 CONVENTION_RESOURCES = ".dapr/resources"
 CONVENTION_CONFIGURATION = ".dapr/config.yaml"
 _MIB, _KIB = 1024 * 1024, 1024
-_MAX_PORT = 65535
 _WITHOUT_EFFECT = (
     "apiListenAddresses",
     "daprInternalGRPCPort",
@@ -194,12 +193,12 @@ class _Reading:
         elif top.integer("version", 1, minimum=-(2**31)) != 1:
             top.wrong("version", "expected 1, the only version of run files there is")
         common = top.section("common")
-        common_environment = _environment(common)
+        common_environment = read_fields.environment(common)
         self._shared(common, common)
         log = common.choice("daprdLogDestination", list(LogDestination), LogDestination.FILE)
-        level = _log_level(common)
+        level = read_fields.log_level(common)
         logging = common.boolean("enableApiLogging") if common.has("enableApiLogging") else None
-        metrics_port = _port(common, "metricsPort")
+        metrics_port = read_fields.port(common, "metricsPort")
         self._without_effect(common, _WITHOUT_EFFECT, "has no effect: there is one instance and no control plane")
         apps = [self._app(app, common, common_environment) for app in top.sections("apps")]
         if not apps and not self._report.errors:
@@ -231,16 +230,16 @@ class _Reading:
             shared,
             app_id=app_id,
             folder=folder,
-            command=_command(app),
+            command=read_fields.command(app),
             resources_paths=self._resources(app, common, folder),
             configuration_path=self._configuration(app, common, folder),
-            port=_port(app, "appPort"),
+            port=read_fields.port(app, "appPort"),
             address=app.text("appChannelAddress") or "127.0.0.1",
-            http_port=_port(app, "daprHTTPPort"),
-            grpc_port=_port(app, "daprGRPCPort"),
+            http_port=read_fields.port(app, "daprHTTPPort"),
+            grpc_port=read_fields.port(app, "daprGRPCPort"),
             socket_folder=self._socket_folder(app, app_id),
-            log_level=_log_level(app),
-            env={**common_environment, **_environment(app)},
+            log_level=read_fields.log_level(app),
+            env={**common_environment, **read_fields.environment(app)},
             origin=self._report.origin(app.line),
         )
         self._without_effect(app, _WITHOUT_EFFECT, "has no effect: there is one instance and no control plane")
@@ -261,13 +260,13 @@ class _Reading:
         return RunApp(
             app_id="",
             folder="",
-            protocol=_protocol(of("appProtocol"), of("appSSL")),
-            health_check=_health_check(of),
+            protocol=read_fields.protocol(of("appProtocol"), of("appSSL")),
+            health_check=read_fields.health_check(of),
             max_concurrency=max(of("appMaxConcurrency").integer("appMaxConcurrency", 0, minimum=-(2**31)), 0),
-            body_bytes=_size(
+            body_bytes=read_fields.size(
                 of("maxBodySize"), "maxBodySize", of("daprHTTPMaxRequestSize"), "daprHTTPMaxRequestSize", _MIB
             ),
-            header_bytes=_size(
+            header_bytes=read_fields.size(
                 of("readBufferSize"), "readBufferSize", of("daprHTTPReadBufferSize"), "daprHTTPReadBufferSize", _KIB
             ),
             log=LogDestination(
@@ -343,75 +342,3 @@ class _Reading:
             if fields.has(name) and name not in self._told:
                 self._told.add(name)
                 fields.notice(name, why)
-
-
-def _command(app: Fields) -> tuple[str, ...]:
-    if app.has("command") and app.is_text("command"):
-        app.wrong("command", 'expected a list of words such as ["python3", "app.py"], found a text')
-        return ()
-    command = app.words("command")
-    if command and not command[0]:
-        app.wrong("command", "its first word is empty")
-    if any("\0" in word for word in command):
-        app.wrong("command", "holds a NUL character")
-    return command
-
-
-def _environment(fields: Fields) -> dict[str, str]:
-    found = fields.words_by_name("env")
-    for name, value in found.items():
-        if not name or "=" in name or "\0" in name + value:
-            fields.wrong("env", "a name of a variable is not empty and has no '='; NUL characters are not possible")
-    return found
-
-
-def _port(fields: Fields, name: str) -> int:
-    """0, and less, is Dapr's way to say none."""
-    return max(fields.integer(name, 0, minimum=-1, maximum=_MAX_PORT), 0)
-
-
-def _log_level(fields: Fields) -> str:
-    return fields.choice("logLevel", LOG_LEVELS, "") if fields.has("logLevel") else ""
-
-
-def _protocol(protocol: Fields, ssl: Fields) -> ChannelProtocol:
-    chosen = protocol.choice("appProtocol", list(ChannelProtocol), ChannelProtocol.HTTP)
-    if ssl.boolean("appSSL") and chosen in ("http", "grpc"):
-        chosen += "s"
-    return ChannelProtocol(chosen)
-
-
-def _health_check(of: Callable[[str], Fields]) -> HealthCheck:
-    defaults = HealthCheck()
-
-    def whole(name: str) -> int:
-        return of(name).integer(name, 0, minimum=-(2**31))
-
-    interval, timeout, threshold = (
-        whole("appHealthProbeInterval"), whole("appHealthProbeTimeout"), whole("appHealthThreshold"),
-    )  # fmt: skip
-    result = HealthCheck(
-        enabled=of("enableAppHealthCheck").boolean("enableAppHealthCheck"),
-        path=of("appHealthCheckPath").text("appHealthCheckPath") or defaults.path,
-        interval=float(interval) if interval > 0 else defaults.interval,
-        timeout=timeout / 1000 if timeout > 0 else defaults.timeout,
-        threshold=threshold if threshold > 0 else defaults.threshold,
-    )
-    if not result.path.startswith("/"):
-        of("appHealthCheckPath").wrong("appHealthCheckPath", "does not begin with '/'")
-    if result.timeout > result.interval:
-        of("appHealthProbeTimeout").wrong("appHealthProbeTimeout", "is longer than appHealthProbeInterval")
-    return result
-
-
-def _size(new: Fields, name: str, old: Fields, old_name: str, unit: int) -> int | None:
-    """Bytes by the newer name, a quantity such as 4Mi, or by the older one, a number of units; `None`: not given."""
-    text = new.text(name)
-    number = old.integer(old_name, -1, minimum=-1)
-    if text:
-        try:
-            return max(parse_quantity(text), 0)
-        except ValueError as error:
-            new.wrong(name, f"expected a size such as 4Mi: {error}")
-            return None
-    return number * unit if number > 0 else None
