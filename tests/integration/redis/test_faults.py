@@ -15,6 +15,7 @@ from dapr_shared.contracts.pubsub import BrokerFullError, Outcome
 from dapr_shared.contracts.state import Consistency, DeleteRequest, EtagMismatchError, GetRequest, SetRequest
 from tests.support.component_pubsub import Inbox, ask, drained, publish
 from tests.support.component_setups import must_get, value_of
+from tests.support.instance import StartError, app, component, start
 from tests.support.redis_components import make, opened
 from tests.support.redis_server import Sentinels, free_port, make_certificates
 
@@ -172,12 +173,12 @@ async def test_state_lost_and_back(own_server):
     async with opened("state.redis", server, redisMaxRetryInterval="50") as store:
         await store.set(SetRequest("a||1", b"1"))
         server.kill()
-        start = time.monotonic()
+        begin = time.monotonic()
         with pytest.raises(BackendUnavailableError):
             await store.get(GetRequest("a||1"))
         with pytest.raises(BackendUnavailableError):
             await store.ping()
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - begin < 5
         server.start()
         assert (await eventually(lambda: must_get(store, "a||1"))).data == b"1"
         await store.set(SetRequest("a||1", b"2", etag="1"))
@@ -321,6 +322,56 @@ async def test_wrong_name_at_the_sentinels(own_server):
     server = own_server()
     error = await refused("state.redis", server.address, failover="true", sentinelMasterName="none")
     assert "sentinelMasterName" in str(error)
+
+
+async def test_a_topic_that_is_no_stream_disturbs_no_other(own_server):
+    """Where the key of one topic becomes something else, the other topics' messages come as before."""
+    server = own_server()
+    good = Inbox()
+    async with opened("pubsub.redis", server, **QUICK) as broker:
+        await broker.subscribe(ask("bad", topic="broken"), Inbox())
+        await broker.subscribe(ask("good", topic="whole"), good)
+        await publish(broker, "0", topic="whole")
+        await good.count(1)
+        server.command("DEL", "broken")
+        server.command("SET", "broken", "a text")
+        with pytest.raises(BackendError):
+            await publish(broker, "x", topic="broken")
+        begin = time.monotonic()
+        for number in range(1, 21):
+            await publish(broker, str(number), topic="whole")
+            await good.count(number + 1)
+        assert time.monotonic() - begin < 10
+        server.command("DEL", "broken")
+        again = Inbox()
+        await broker.subscribe(ask("again", topic="broken"), again)
+        await publish(broker, "y", topic="broken")
+        await again.count(1)
+
+
+# The real process ----------------------------------------------------------------------------------------------------
+
+
+def test_start_without_a_server(tmp_path):
+    """An instance whose Redis is not there ends with an error that names the component, its file and the address."""
+    address = f"127.0.0.1:{free_port()}"
+    resources = [app("orders"), component("store", "state.redis", redisHost=address)]
+    with pytest.raises(StartError) as caught:
+        start(tmp_path, resources=resources)
+    assert "component store (state.redis)" in caught.value.log
+    assert f"Redis at {address} cannot be reached" in caught.value.log
+
+
+def test_start_with_a_frozen_server(tmp_path, own_server):
+    """An instance whose Redis does not answer ends when initTimeout is over, and says so."""
+    server = own_server()
+    server.signal(signal.SIGSTOP)
+    store = component("store", "state.redis", redisHost=server.address, spec={"initTimeout": "700ms"})
+    begin = time.monotonic()
+    with pytest.raises(StartError) as caught:
+        start(tmp_path, resources=[app("orders"), store])
+    assert time.monotonic() - begin < 15
+    assert "initTimeout (0.7 s)" in caught.value.log
 
 
 # Connections ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dapr_shared.components.redis.errors import WrongTypeError
 from dapr_shared.components.redis.pubsub_scripts import LAST_ID
 from dapr_shared.contracts.component import BackendError
 
@@ -23,6 +24,8 @@ BLOCK = 2.0
 """Seconds that one wait takes at most."""
 POKE_AGAIN = 0.005
 """Seconds after which a wait that had not begun is ended again."""
+WRONG = 10.0
+"""Seconds until a topic whose key is no stream is looked at again."""
 PAUSES = (0.1, 5.0)
 """Seconds until the first new try after a failure, and at most; doubled with each."""
 
@@ -44,6 +47,9 @@ class Watcher:
         self._client = client
         self._groups: dict[str, set[Woken]] = {}
         self._positions: dict[str, str] = {}
+        self._wrong: frozenset[str] = frozenset()
+        """Topics whose keys are no streams now: they must not keep the others from their news."""
+        self._wrong_until = 0.0
         self._changed = asyncio.Event()
         self._waiting: int | None = None
         """The id of our connection at the server while it waits."""
@@ -113,14 +119,24 @@ class Watcher:
                     while self._groups:
                         await self._wait(connection, number)
                         failures = 0
+            except WrongTypeError:
+                with suppress(BackendError):
+                    await self._find_wrong()
             except BackendError:
+                self._wake_all()
                 delay = min(PAUSES[0] * 2.0**failures, PAUSES[1])
                 failures = min(failures + 1, 10)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
 
     async def _wait(self, connection: OwnConnection, number: int) -> None:
         self._changed.clear()
-        topics = dict(self._positions)
+        now = asyncio.get_running_loop().time()
+        if self._wrong and now >= self._wrong_until:
+            self._wrong = frozenset()
+        topics = {topic: at for topic, at in self._positions.items() if topic not in self._wrong}
+        if not topics:
+            await asyncio.sleep(BLOCK)
+            return
         self._waiting = number
         try:
             reply: Any = await connection.call(
@@ -130,6 +146,15 @@ class Watcher:
             self._waiting = None
         for stream, messages in reply or ():
             self.seen(stream.decode(), messages[-1][0].decode())
+
+    async def _find_wrong(self) -> None:
+        """Find the topics whose keys are no streams. Raises `BackendError`."""
+        topics = list(self._positions)
+        kinds = await self._client.pipeline([("TYPE", topic) for topic in topics])
+        self._wrong = frozenset(
+            topic for topic, kind in zip(topics, kinds, strict=True) if kind not in {b"stream", b"none"}
+        )
+        self._wrong_until = asyncio.get_running_loop().time() + WRONG
 
     def _wake_all(self) -> None:
         for groups in self._groups.values():
