@@ -15,7 +15,7 @@ from tests.support.calls import KeptConnection
 from tests.support.component_postgresql import database, server  # noqa: F401 - fixtures
 from tests.support.daprd import daprd
 from tests.support.instance import Instance, StartError, app, component, run_to_end, running, start, token_of
-from tests.support.postgres_server import PASSWORD, PostgresServer, new_directory
+from tests.support.postgres_server import CONFIGURATION, PASSWORD, PostgresServer, new_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -262,3 +262,43 @@ def test_validate(server, tmp_path):  # noqa: F811
     assert code != 0
     assert "tablePrefix" in output
     assert PASSWORD not in output
+
+
+# The other blocks ----------------------------------------------------------------------------------------------------
+
+
+def test_binding_and_configuration_over_http(server, database, tmp_path):  # noqa: F811
+    """An app in scope runs SQL, whatever characters it has, and reads configuration; another app finds neither."""
+    server.sql(CONFIGURATION, database)
+    url = server.url(database)
+    resources = [
+        app("orders"),
+        app("stock"),
+        component("db", "bindings.postgresql", connectionString=url, scopes=["orders"]),
+        component("settings", "configuration.postgresql", connectionString=url, table="configtable", scopes=["orders"]),
+    ]
+    with running(tmp_path, resources=resources) as instance:
+
+        def bind(operation: str, sql: str, *values: object, whose: str = "orders"):
+            metadata = {"sql": sql, "params": json.dumps(values)}
+            body = json.dumps({"operation": operation, "metadata": metadata}).encode()
+            return instance.ask("POST", "/v1.0/bindings/db", body, app=whose)
+
+        insert = "INSERT INTO configtable\nVALUES ($1, $2, '1', '{}') -- ü"
+        answer = bind("exec", insert, "colour", "blü")
+        assert answer.status == 200, answer
+        headers = {name.lower(): value for name, value in answer.headers}
+        assert headers["metadata.rows-affected"] == "1"
+        assert headers["metadata.operation"] == "exec"
+        answer = bind("query", "SELECT key, value FROM configtable")
+        assert json.loads(answer.body) == [["colour", "blü"]]
+        failed = bind("query", "SELECT * FROM absent")
+        assert failed.status == 500
+        assert failed.json()["errorCode"] == "ERR_INVOKE_OUTPUT_BINDING"
+        assert instance.ask("POST", "/v1.0/bindings/db", b'{"operation":"close"}', app="orders").status == 204
+        assert bind("query", "SELECT 1").status == 200
+        assert bind("query", "SELECT 1", whose="stock").status == 500
+        found = instance.ask("GET", "/v1.0/configuration/settings?key=colour", app="orders")
+        assert found.json()["colour"]["value"] == "blü"
+        assert instance.ask("GET", "/v1.0/configuration/settings?key=colour", app="stock").status != 200
+        assert PASSWORD not in instance.output()
