@@ -1,7 +1,7 @@
 """The code blocks of documentation pages, and running them as a reader would.
 
-A console block below a comment `<!-- run: NAME -->` is run: the lines that begin with `$ ` by one shell, in order, and
-what it prints must be the other lines, where `…` stands for anything. Blocks of one name are one session. A block below
+A console block below a comment `<!-- run: NAME -->` is run: the lines that begin with `$ `, and go on with `> `, by one shell, in order, and
+what it prints must be the other lines, where `…` stands for anything, and a line of it alone for any lines. Blocks of one name are one session. A block below
 `<!-- file: NAME -->` is put into a file first.
 """
 
@@ -58,13 +58,13 @@ class Page:
         return {block.name for block in self.blocks if block.mark == mark}
 
     def commands(self, name: str) -> list[str]:
-        """The commands of all blocks of a name."""
-        return [line[2:] for line in self._lines(name) if line.startswith("$ ")]
+        """The commands of all blocks of a name; a line that begins with `> ` goes on with the one before."""
+        return [line[2:] for line in self._lines(name) if line.startswith(("$ ", "> "))]
 
     def printed(self, name: str) -> str:
         """What they print, as a regular expression."""
-        expected = [line for line in self._lines(name) if not line.startswith("$ ")]
-        return "".join(re.escape(line).replace("…", ".*") + "\n" for line in expected)
+        expected = [line for line in self._lines(name) if not line.startswith(("$ ", "> "))]
+        return "".join("(?:.*\\n)*" if line == "…" else re.escape(line).replace("…", ".*") + "\n" for line in expected)
 
     def put_files(self, folder: Path) -> None:
         """Write the blocks that are files."""
