@@ -38,6 +38,7 @@ MODULES = {
         "dapr/proto/runtime/v1/appcallback.proto",
         "Messages of the app callbacks of dapr.proto.runtime.v1.",
     ),
+    "components_pb": ("dapr/proto/components/v1/", "Messages of dapr.proto.components.v1: pluggable components."),
     "common_pb": ("dapr/proto/common/v1/", "Messages of dapr.proto.common.v1."),
     "rpc_pb": ("google/rpc/", "Messages of google.rpc: a status and its details."),
     "wellknown_pb": ("google/protobuf/", "Messages of google.protobuf that Dapr's protocol uses."),

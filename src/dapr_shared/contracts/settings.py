@@ -34,6 +34,8 @@ class Kind(Enum):
     """Bytes as `int`, from a Kubernetes quantity such as `100Mi`."""
     LIST = "list"
     """Texts between commas, not trimmed, as `tuple[str, ...]`."""
+    ALL = "all"
+    """The whole metadata as it was given, as `dict[str, str]`, whatever the field's name: for who passes it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,9 @@ def decode_settings(settings_type: type[T], metadata: Mapping[str, str]) -> T:
         by_name[folded] = (name, value)
     values: dict[str, Any] = {}
     for spec in fields_of(settings_type):
+        if spec.setting.kind is Kind.ALL:
+            values[spec.attribute] = dict(metadata)
+            continue
         given = next(
             (by_name[n.casefold()] for n in (spec.name, *spec.setting.aliases) if n.casefold() in by_name), None
         )
@@ -167,6 +172,8 @@ def setting_problems(
 
 def unknown_names(settings_type: type[Settings], metadata: Mapping[str, str]) -> list[str]:
     """The names in `metadata` that the settings class does not know, in order."""
+    if any(spec.setting.kind is Kind.ALL for spec in fields_of(settings_type)):
+        return []
     known = {n.casefold() for spec in fields_of(settings_type) for n in (spec.name, *spec.setting.aliases)}
     return [name for name in metadata if name.casefold() not in known]
 
@@ -176,7 +183,7 @@ def _convert(setting: Setting, name: str, text: str) -> object:  # noqa: C901 - 
     value: object = text
     try:
         match setting.kind:
-            case Kind.TEXT:
+            case Kind.TEXT | Kind.ALL:
                 pass
             case Kind.BOOLEAN:
                 value = text.strip().lower() in TRUE_WORDS
@@ -212,4 +219,5 @@ _EXPECTED = {
     Kind.MILLISECONDS: "a duration such as 30s, 1m30s or a number of milliseconds",
     Kind.BYTES: "a size such as 512Ki or 4Mi",
     Kind.LIST: "texts between commas",
+    Kind.ALL: "names and texts",
 }

@@ -155,6 +155,14 @@ def test_message_of_the_default_pool_is_refused() -> None:
 def test_services_are_complete() -> None:
     """The table has every service and, under its full name, every method."""
     assert {name: len(table.methods) for name, table in SERVICES.items()} == {
+        "dapr.proto.components.v1.StateStore": 9,
+        "dapr.proto.components.v1.TransactionalStateStore": 1,
+        "dapr.proto.components.v1.TransactionalStoreMultiMaxSize": 1,
+        "dapr.proto.components.v1.QueriableStateStore": 1,
+        "dapr.proto.components.v1.PubSub": 8,
+        "dapr.proto.components.v1.InputBinding": 3,
+        "dapr.proto.components.v1.OutputBinding": 4,
+        "dapr.proto.components.v1.SecretStore": 5,
         "dapr.proto.runtime.v1.Dapr": 94,
         "dapr.proto.runtime.v1.AppCallback": 7,
         "dapr.proto.runtime.v1.AppCallbackHealthCheck": 1,
