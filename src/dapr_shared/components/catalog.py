@@ -228,7 +228,10 @@ class Catalog:
         self,
         built_in: Iterable[CatalogRow] = BUILT_IN,
         installed: Callable[[], Iterable[CatalogRow]] | None = installed_rows,
+        pluggable: Callable[[str], CatalogRow | None] | None = None,
     ) -> None:
+        """`pluggable` is asked last, for the row of a type that no table has: a component that has a socket."""
+        self._pluggable = pluggable
         self._rows: list[CatalogRow] = []
         self._by_name: dict[tuple[str, str], CatalogRow] = {}
         self._installed = installed
@@ -248,6 +251,9 @@ class Catalog:
             self._load_installed()
         versions = [known for type_name, known in self._by_name if type_name == name]
         if not versions:
+            row = self._pluggable(name) if self._pluggable is not None else None
+            if row is not None:
+                return row  # not kept: it is there as long as its socket is
             raise UnknownTypeError(f"unknown component type {component_type!r}{self._suggestion(name)}")
         row = self._by_name.get((name, _canonical_version(version, versions)))
         if row is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.components.catalog import Catalog, CatalogError, UnknownVersionError
@@ -97,6 +97,8 @@ async def open_component(catalog: Catalog, definition: Definition, app: AppRef |
         opened = make_component(catalog, definition, app, clock)
         async with asyncio.timeout(resource.init_timeout):
             await opened.component.start(stack)
+        # What another program can do is known only now.
+        opened = replace(opened, capabilities=opened.component.effective_capabilities())
     except BaseException as error:
         with suppress(Exception):  # the error of the start is the one to tell
             async with asyncio.timeout(CLOSE_TIMEOUT):

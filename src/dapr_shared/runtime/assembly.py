@@ -58,6 +58,7 @@ from dapr_shared.channel.external import ExternalConnections
 from dapr_shared.channel.table import ChannelDefaults, ChannelTable
 from dapr_shared.channel.watch import AppWatch
 from dapr_shared.components.catalog import Catalog
+from dapr_shared.components.pluggable.sockets import pluggable_row
 from dapr_shared.components.registry import ComponentRegistry
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.identity.apps import AppRegistry
@@ -157,7 +158,9 @@ def assemble(
     body_limit = max(settings.max_body_size, 0)
     clock = SystemClock()
     registry = ComponentRegistry(
-        Catalog(), single_app=single.ref if single else None, on_problem=partial(tell_problem, events)
+        Catalog(pluggable=pluggable_row),
+        single_app=single.ref if single else None,
+        on_problem=partial(tell_problem, events),
     )
     tracing = TracingOfApps(configuration, os.environ, events)
     deliveries = TopicDeliveries(metrics, events, clock, timeout=settings.app_delivery_timeout, spans=tracing.table)

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import dapr_shared
+from dapr_shared.components.pluggable.sockets import socket_names
 from dapr_shared.resources.watch import changes
 from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
@@ -36,6 +37,8 @@ UNLIMITED_GRACE = 24 * 3600.0
 """Seconds that stand for no limit where a number is needed."""
 _FLUSH, _LEAST_FLUSH = 3.0, 0.2
 """Seconds that the last spans may take to be sent: what the grace leaves, within these bounds."""
+_SOCKETS_CHECK = 1.0
+"""Seconds between two looks for new sockets of pluggable components: one listing of a folder."""
 _BLOCK_CHECK = 0.1
 """Seconds between two looks at the app's health while shutdown is blocked."""
 
@@ -106,6 +109,7 @@ class Instance:
             if parts.tls is not None:
                 parts.tls.tell()
                 self._background(stack, parts.tls.follow(), "reload of TLS files")
+            self._background(stack, self._reload_on_new_sockets(), "pluggable components")
             parts.health.ready("runtime")
             self._events.ready(perf_counter() - started)
             yield
@@ -190,6 +194,16 @@ class Instance:
             if refresh and self.parts.tls is not None:
                 await self.parts.tls.reload()
             await (self._reloader.refresh() if refresh else self._reloader.reload())
+
+    async def _reload_on_new_sockets(self) -> None:
+        """Open what waits for a pluggable component once its socket appears."""
+        known = socket_names()
+        while True:
+            await asyncio.sleep(_SOCKETS_CHECK)
+            found = socket_names()
+            if found - known:
+                await self._reloader.open_missing()
+            known = found
 
     async def _reload_on_change(self, watched: AsyncIterator[None]) -> None:
         async for _ in watched:

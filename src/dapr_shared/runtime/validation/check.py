@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dapr_shared.components.catalog import Catalog
+from dapr_shared.components.pluggable.sockets import pluggable_row
 from dapr_shared.resources.errors import ResourceErrors
 from dapr_shared.resources.loader import examine, resource_files
 from dapr_shared.resources.places import FieldPlaces
@@ -61,7 +62,7 @@ class _Checking:
         self.problems = Problems()
         self.files: set[str] = set()
         self._places = FieldPlaces()
-        self._catalog = Catalog()
+        self._catalog = Catalog(pluggable=pluggable_row)
         self._kinds: dict[Origin, str] = {}
 
     def run_file(self, file: Path) -> None:
