@@ -427,6 +427,7 @@ def test_versions_and_completion(tmp_path, capsys):
         assert main(["completion", shell]) == 0
         script = capsys.readouterr().out
         assert "dapr-http-port" in script
+        assert "run-file" in script
         assert "subscriptions" in script
         if shell == "bash":
             assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0

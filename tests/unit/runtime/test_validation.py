@@ -177,3 +177,26 @@ def test_places_are_found_or_the_nearest_around(tmp_path):
     assert places.of(origin, "SPEC.nothing").line == 3
     assert places.item(origin, "y") == ("spec.metadata[1].value", Origin(str(file), 2, 8))
     assert places.of(Origin("/nonexistent", 1, 5), "spec").line == 5
+
+
+def test_a_run_file_is_checked_with_what_its_apps_use(tmp_path):
+    """A folder with a run file: its fields, the resources of each app, scopes that name one of its apps, and folders."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "a.yaml").write_text(component("store", "state.in-memory", more="scopes: [shop, mial]"))
+    (tmp_path / "own" / "b.yaml").write_text(component("store", "state.in-memory"))
+    (tmp_path / "dapr.yaml").write_text(
+        "version: 1\ncommon: {resourcesPath: common, apPort: 1}\napps:\n"
+        "  - {appDirPath: shop, command: [x]}\n"
+        "  - {appDirPath: mail, command: [x], resourcesPath: own}\n"
+    )
+
+    def told() -> list[tuple[str, str, str]]:
+        return [(p.file.rpartition("/")[2], p.severity.value, p.field) for p in validate([tmp_path]).problems]
+
+    assert told() == [("dapr.yaml", "error", "apps[1].appDirPath")]
+    (tmp_path / "mail").mkdir()
+    assert told() == [("a.yaml", "warning", "scopes[1]"), ("dapr.yaml", "warning", "common.apPort")]
+    assert "did you mean mail?" in validate([tmp_path]).problems[0].problem
+    assert validate([tmp_path]).resources == {"Component": 2}

@@ -72,7 +72,7 @@ class AppRow(Answer, frozen=True, kw_only=True):
     listeners: list[str] = []
     """Ports and sockets that belong to the app."""
     evidence: list[str] = []
-    """What can prove it: `token (2)`, `listener`, `single-app`. Never the evidence itself."""
+    """What can prove it: `token (2)`, `listener`, `certificate`, `single-app`. Never the evidence itself."""
 
 
 class ComponentRow(Answer, frozen=True, kw_only=True):

@@ -95,11 +95,11 @@ def _tokens(records: Iterable[RegisteredApp]) -> Iterable[Finding]:
                 yield _short(f"the token of app {ref} in the variable {source.env_ref}", ref.app_id)
         listeners = app.listeners
         owned = listeners.http_port or listeners.grpc_port or listeners.unix_socket
-        if app.origin.file != "(flags)" and not record.token_digests and not owned:
+        if app.origin.file != "(flags)" and not (record.token_digests or owned or app.certificates):
             yield Finding(
                 check="tokens",
                 status=Status.WARNING,
-                about=f"app {ref} has no token and no listener of its own: it cannot call the API",
+                about=f"app {ref} has no token, no listener of its own and no certificate: it cannot call the API",
                 remedy=f"dapr-shared token new {ref.app_id} prints a token and the line for its App",
             )
     instance_token = os.environ.get("DAPR_API_TOKEN", "")

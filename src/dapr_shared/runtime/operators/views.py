@@ -216,7 +216,8 @@ def _evidence(record: RegisteredApp, *, listening: bool, single: bool) -> list[s
         return [Evidence.SINGLE_APP.value]
     count = len(record.token_digests)
     tokens = [] if not count else [Evidence.TOKEN.value if count == 1 else f"{Evidence.TOKEN.value} ({count})"]
-    return [*tokens, *([Evidence.LISTENER.value] if listening else [])]
+    certificates = [Evidence.CERTIFICATE.value] if record.app.certificates else []
+    return [*tokens, *([Evidence.LISTENER.value] if listening else []), *certificates]
 
 
 async def _ping(one: Running) -> str:

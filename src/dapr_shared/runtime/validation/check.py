@@ -81,8 +81,6 @@ class _Checking:
             paths = [*app.resources_paths, *([app.configuration_path] if app.configuration_path else [])]
             if paths:
                 self.resources([Path(path) for path in paths], app_ids)
-            if app.command and not Path(app.folder).is_dir():
-                self.problems.error(app.origin, "appDirPath", f"{app.folder} is not a directory")
 
     def resources(self, paths: Sequence[Path], app_ids: Collection[str] = ()) -> None:
         """Files that an instance is given together. `app_ids`: apps that have no App among them."""

@@ -95,9 +95,12 @@ class References:
         if app.channel is not None and app.channel.api_token is not None and app.channel.api_token.secret_key_ref:
             self._store_of(app.origin, "spec.channel.apiToken", app.namespace, app.secret_store)
         listeners = app.listeners
-        if not app.tokens and not (listeners.http_port or listeners.grpc_port or listeners.unix_socket):
+        owned = listeners.http_port or listeners.grpc_port or listeners.unix_socket
+        if not (app.tokens or owned or app.certificates):
             fix = f"dapr-shared token new {app.app_id} prints a token and the line for it"
-            self._warning(app.origin, "spec", f"has no tokens and no listeners: the app cannot call the API; {fix}")
+            self._warning(
+                app.origin, "spec", f"has no tokens, listeners or certificates: the app cannot call the API; {fix}"
+            )
         if app.configuration:
             names = {c.name for c in self._resources.configurations if c.namespace == app.namespace}
             if app.configuration not in names:
