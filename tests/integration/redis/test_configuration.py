@@ -135,7 +135,8 @@ async def test_notifications_that_are_on_stay_on(own_server):
 async def test_notifications_that_are_refused(own_server):
     """A server that tells no changes and lets nobody change that is an error that says what to set."""
     server = own_server()
-    server.command("ACL", "SETUSER", "default", "-config|set")
+    if "OK" not in server.command("ACL", "SETUSER", "default", "-config|set"):
+        pytest.skip("a Redis before 7 has no rights on subcommands")
     async with opened("configuration.redis", server) as store:
         with pytest.raises(BackendError, match="notify-keyspace-events"):
             await store.subscribe(SubscribeConfigurationRequest(("a",)), Told())

@@ -58,6 +58,7 @@ _REFUSED: dict[str, str] = {
     "CROSSSLOT": "is a cluster, and the keys of one transaction are in different slots: give them one {hash tag}",
 }
 _CODES: dict[str, str] = {
+    "has no permissions": "NOPERM",
     "can't run this command": "NOPERM",
     "can't access at least one of the keys": "NOPERM",
     "same key slot": "CROSSSLOT",
@@ -67,6 +68,8 @@ _CODES: dict[str, str] = {
 }
 """Codes of texts that come without one: from within a script, or from the client library."""
 _KINDS: dict[str, type[BackendError]] = {"WRONGTYPE": WrongTypeError}
+_IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
+"""How Redis before 7 tells the error of a command within a script."""
 _QUOTES_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
@@ -90,18 +93,18 @@ def translate(error: Exception, where: str, settings: RedisSettings) -> BackendE
 def _of_tls(error: ssl.SSLError, where: str) -> BackendError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return BackendError(
-            f"the certificate of Redis at {where} is not accepted ({error.verify_message}): set redisHost to a name "
+            f"the certificate of Redis at {where} is not accepted ({getattr(error, 'verify_message', error)}): set redisHost to a name "
             "that is in the certificate, and caCert to what signed it"
         )
     return BackendError(
-        f"no TLS with Redis at {where} ({error.reason or 'handshake failed'}): compare enableTLS with the port, and "
+        f"no TLS with Redis at {where} ({getattr(error, 'reason', None) or 'handshake failed'}): compare enableTLS with the port, and "
         "clientCert with what the server asks for"
     )
 
 
 def _of_answer(error: Exception, where: str, settings: RedisSettings) -> BackendError:  # noqa: C901 - a case for each
     text = str(error)
-    code = next((code for part, code in _CODES.items() if part in text), "") or code_of(error)
+    code = code_of(error)
     found: BackendError
     if code in _RETRY_LATER:
         found = BackendUnavailableError(f"Redis at {where} {_RETRY_LATER[code]}")
@@ -116,7 +119,7 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
         found = BackendUnavailableError(f"Redis at {where} has no room for another connection: raise its maxclients")
     elif "DB index is out of range" in text:
         found = BackendError(f"Redis at {where} has no database {settings.redis_db}: correct redisDB")
-    elif "'SENTINEL'" in text:
+    elif "unknown command" in text and "SENTINEL" in text:
         found = BackendError(
             f"Redis at {where} is no sentinel: with failover, redisHost names the sentinels and sentinelMasterName the "
             "primary"
@@ -144,11 +147,18 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
 
 
 def code_of(error: Exception) -> str:
-    """The first word of an answer that is an error, such as `WRONGTYPE`."""
+    """The first word of an answer that is an error, such as `WRONGTYPE`, also where it comes from within a script."""
+    text = str(error)
+    known = next((code for part, code in _CODES.items() if part in text), "")
+    if known:
+        return known
+    inner = _IN_SCRIPT.search(text)
+    if inner:
+        return inner[1]
     given = getattr(error, "status_code", None)
     if isinstance(given, str):
         return given
-    first = str(error).partition(" ")[0]
+    first = text.partition(" ")[0]
     return first if first.isupper() else ""
 
 
