@@ -399,9 +399,16 @@ async def test_back_and_empty(own, version):
         assert await value_of(store, "app||b") == b"1"
 
 
-async def test_full_disk(own):
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where a small file system may be mounted, which the server can enter."""
+    directory = new_directory()
+    yield directory / "small"
+    shutil.rmtree(directory)
+
+
+async def test_full_disk(own, place):
     """A full disk is an error that says so; what was acknowledged stays, small values can be read, and room mends it."""
-    place = new_directory() / "small"
     with small_disk(place, 12 * 1024) as mounted:
         if not mounted:
             pytest.skip("file systems can be mounted by root alone")
@@ -429,7 +436,6 @@ async def test_full_disk(own):
             assert await value_of(store, "app||k") == b"1"
         for statement in ("DROP DATABASE full_one WITH (FORCE)", "DROP TABLESPACE small"):
             own.sql(statement)
-    shutil.rmtree(place.parent)
 
 
 # Callers and connections ---------------------------------------------------------------------------------------------
