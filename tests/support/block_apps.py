@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -17,6 +17,7 @@ from dapr_shared._proto import appcallback_pb, runtime_pb
 from tests.support.calls import DAPR, PATIENCE
 from tests.support.component_setups import write_sqlite_item
 from tests.support.instance import token_of
+from tests.support.topic_apps import _Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,17 +81,9 @@ def _handler(app: BindingApp) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that went is no news."""
-
-
 @contextmanager
 def binding_app(app: BindingApp, port: int = 0) -> Iterator[BindingApp]:
-    """Serve the app on loopback."""
+    """Serve the app on loopback; at the end its port is closed and its connections are cut."""
     server = _Server(("127.0.0.1", port), _handler(app))
     app.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="binding app")
@@ -100,6 +93,7 @@ def binding_app(app: BindingApp, port: int = 0) -> Iterator[BindingApp]:
     finally:
         server.shutdown()
         server.server_close()
+        server.cut()
         thread.join(PATIENCE)
 
 
