@@ -73,6 +73,9 @@ def world(request, tmp_path_factory):
             app("callback", callback, protocol="grpc"),
             component("statestore", "state.sqlite", connectionString=str(folder / "state.db")),
             component("memory", "state.in-memory"),
+            component("configstore", "configuration.sqlite", connectionString=str(folder / "configuration.db")),
+            component("lockstore", "lock.sqlite", connectionString=str(folder / "locks.db")),
+            component("files", "bindings.localstorage", rootPath=str(folder / "files")),
             component("stockonly", "state.in-memory", scopes=["stock"]),
             component("vault", "secretstores.local.file", secretsFile=str(folder / "secrets.json")),
             component(

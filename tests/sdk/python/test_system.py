@@ -90,13 +90,3 @@ def test_shutdown_leaves_the_instance_running(sdk, world):
     assert world.instance.process.poll() is None
     assert sdk("orders").get_metadata().application_id == "orders"
     assert sdk("stock").get_metadata().application_id == "stock"
-
-
-@pytest.mark.parametrize("method", ["invoke_binding", "get_configuration"])
-def test_what_is_not_there_yet_is_unimplemented(sdk, method):
-    """APIs of Dapr that this version lacks answer UNIMPLEMENTED."""
-    client = sdk("orders")
-    words = {"invoke_binding": ("binding", "create"), "get_configuration": ("store", ["key"])}[method]
-    with pytest.raises(grpc.RpcError) as refused:
-        getattr(client, method)(*words)
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -143,7 +143,7 @@ async def test_time_out(endpoint, call):
         await asyncio.sleep(30)
 
     endpoint.answer = hang
-    with pytest.raises(BackendError, match="no answer within 0.1 s"):
+    with pytest.raises(BackendError, match=r"no answer within 0\.1 s"):
         await call("get", settings={"responseTimeout": "100ms"})
 
 
