@@ -177,3 +177,15 @@ async def test_closing_with_calls_under_way():
         await line.close()
         with pytest.raises(library.ConnectionError):
             await calling
+
+
+async def test_too_many_calls(monkeypatch):
+    """Past the bound a call is an error of something that was not sent; those on their way are not disturbed."""
+    monkeypatch.setattr("dapr_shared.components.redis.pipelined.MOST_WAITING", 2)
+    async with connected() as (server, line):
+        calls = [call(line, "GET", name) for name in "ab"]
+        await server.commands(2)
+        with pytest.raises(UnsentError):
+            await line.send([("GET", "c")])
+        server.reply(b"$1\r\nA\r\n$1\r\nB\r\n")
+        assert await asyncio.gather(*calls) == [[b"A"], [b"B"]]

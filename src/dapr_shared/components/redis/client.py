@@ -40,6 +40,8 @@ CLUSTER_RETRIES = 3
 """How often the library looks for a moved slot or a new primary before it gives up."""
 _WORTH_A_RETRY = frozenset({"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
 
+_NOT_QUICKLY = object()
+
 
 class Script:
     """A Lua script, called by its digest and sent in full where the server does not have it."""
@@ -90,9 +92,11 @@ class RedisClient:
         `again`: it may be carried out twice. `key`: decides on the node of a cluster where no argument says so. Raises
         `BackendError`, `BackendUnavailableError` where it may be sent again.
         """
-        (reply,) = await self.pipeline((command,), again=again, key=key)
-        if isinstance(reply, BackendError):
-            raise reply
+        reply = await self._quickly(command, again=again)
+        if reply is _NOT_QUICKLY:
+            (reply,) = await self.pipeline((command,), again=again, key=key)
+            if isinstance(reply, BackendError):
+                raise reply
         return reply
 
     async def pipeline(
@@ -127,9 +131,11 @@ class RedisClient:
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, again: bool = True) -> Any:
         """The reply of a script. Raises as `call`; what the script itself refuses is a `ReplyError`."""
-        (reply,) = await self.run_many([(script, keys, arguments)], again=again)
-        if isinstance(reply, BackendError):
-            raise reply
+        reply = await self._quickly(("EVALSHA", script.digest, len(keys), *keys, *arguments), again=again)
+        if reply is _NOT_QUICKLY:
+            (reply,) = await self.run_many([(script, keys, arguments)], again=again)
+            if isinstance(reply, BackendError):
+                raise reply
         return reply
 
     async def run_many(
@@ -197,6 +203,27 @@ class RedisClient:
         if opened is None:
             raise BackendError(f"{self._title} is not open")
         return opened
+
+    async def _quickly(self, command: Command, *, again: bool) -> Any:
+        """The reply where all goes well on the one line, as it mostly does; else the long way is to be gone.
+
+        Raises what may not be sent again.
+        """
+        if self._line is None:
+            return _NOT_QUICKLY
+        try:
+            (reply,) = await self._line.send((command,))
+        except UnsentError:
+            return _NOT_QUICKLY
+        except (library.RedisError, OSError, TimeoutError) as error:
+            if again and not isinstance(error, library.TimeoutError | TimeoutError):
+                return _NOT_QUICKLY
+            raise translate(error, self.where, self.settings) from error
+        if not isinstance(reply, Exception):
+            return reply
+        if isinstance(reply, library.NoScriptError) or code_of(reply) in _WORTH_A_RETRY:
+            return _NOT_QUICKLY  # nothing was carried out
+        raise translate(reply, self.where, self.settings) from reply
 
     def _readable(self, reply: Any) -> Any:
         if isinstance(reply, Exception):

@@ -122,13 +122,13 @@ class RedisStateStore(StateStore[RedisStateSettings]):
         return answers
 
     async def set(self, request: SetRequest) -> None:
-        await self.bulk_set((request,))
+        await self._write_one(request)
 
     async def bulk_set(self, requests: Sequence[SetRequest]) -> None:
         await self._write(requests)
 
     async def delete(self, request: DeleteRequest) -> None:
-        await self.bulk_delete((request,))
+        await self._write_one(request)
 
     async def bulk_delete(self, requests: Sequence[DeleteRequest]) -> None:
         await self._write(requests)
@@ -174,6 +174,15 @@ class RedisStateStore(StateStore[RedisStateSettings]):
         ttl = self.settings.ttl_in_seconds if request.ttl is None else request.ttl
         first = request.concurrency is Concurrency.FIRST_WRITE
         return request.value, _etag(request.etag), max(0, ttl or 0), int(first)
+
+    async def _write_one(self, request: Operation) -> None:
+        if request.consistency is Consistency.STRONG:
+            await self._write((request,))
+            return
+        script, keys, arguments = self._run_of(request)
+        reply = await self._open().run(script, keys, *arguments, again=not _conditional(request))
+        if reply == scripts.MISMATCH:
+            raise EtagMismatchError(_why(request))
 
     async def _write(self, requests: Sequence[Operation]) -> None:
         """Write them all, in order of their chunks. Raises the first error after all were tried."""
