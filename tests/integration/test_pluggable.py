@@ -64,6 +64,32 @@ def test_two_apps_on_one_program(tmp_path, sockets):
             until(lambda: len(mail.got) >= 2 and len(stock.got) >= 2)
 
 
+def test_an_output_binding(tmp_path, sockets):
+    """Operations of a binding in JavaScript are called with data and metadata; its refusals and unknown ones are Dapr's errors."""
+    resources = [app("orders"), component("out", "bindings.javascript")]
+    env = {"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)}
+    with (
+        pluggable_server(sockets / "javascript.sock") as program,
+        running(tmp_path, resources=resources, env=env) as instance,
+    ):
+
+        def invoke(operation: str):
+            body = b'{"operation":"%s","data":{"a":1},"metadata":{"k":"v"}}' % operation.encode()
+            return instance.ask("POST", "/v1.0/bindings/out", body, app="orders")
+
+        answer = invoke("echo")
+        assert (answer.status, answer.body) == (200, b'echo {"a":1}')
+        assert (answer.header("metadata.k"), answer.header("metadata.by")) == ("v", "javascript")
+        for operation, problem in (("create", "it is full"), ("destroy", "supported operations:create echo")):
+            answer = invoke(operation)
+            assert (answer.status, answer.code) == (500, "ERR_INVOKE_OUTPUT_BINDING")
+            assert problem in answer.json()["message"]
+        program.kill()
+        assert invoke("echo").status == 500
+        program.start()
+        until(lambda: invoke("echo").status == 200)
+
+
 def test_a_socket_that_appears(tmp_path, sockets):
     """A component whose program is not there yet is opened when its socket appears, and needs no reload."""
     late = component("late", "state.late", spec={"ignoreErrors": True})

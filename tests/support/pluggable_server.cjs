@@ -1,4 +1,4 @@
-// A pluggable component in another language than ours: state store, message broker and secret store on one socket.
+// A pluggable component in another language than ours: state store, message broker, secret store and output binding on one socket.
 //
 //   NODE_PATH=…/node_modules node pluggable_server.cjs PROTO_FOLDER SOCKET
 //
@@ -11,7 +11,7 @@ const loader = require("@grpc/proto-loader");
 const protobuf = require("protobufjs");
 
 const [protoFolder, socket] = process.argv.slice(2);
-const files = ["state", "pubsub", "secretstore"].map((name) => `dapr/proto/components/v1/${name}.proto`);
+const files = ["state", "pubsub", "secretstore", "bindings"].map((name) => `dapr/proto/components/v1/${name}.proto`);
 const definition = loader.loadSync([...files, "grpc/reflection/v1alpha/reflection.proto"], {
   includeDirs: [protoFolder],
   keepCase: true,
@@ -274,6 +274,17 @@ services.push([v1.SecretStore, {
   BulkGet: method((call) => ({
     data: Object.fromEntries(Object.entries(secretsOf(call)).map(([name, secrets]) => [name, { secrets }])),
   })),
+}]);
+
+services.push([v1.OutputBinding, {
+  Init: initialise,
+  Ping: ping,
+  ListOperations: method(() => ({ operations: ["create", "echo"] })),
+  Invoke: method((call, { operation, data, metadata }) => {
+    propertiesOf(call);
+    if (operation === "create") throw { code: grpc.status.RESOURCE_EXHAUSTED, details: "it is full" };
+    return { data: Buffer.concat([Buffer.from(`${operation} `), data]), metadata: { ...metadata, by: "javascript" } };
+  }),
 }]);
 
 // Reflection and start -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ FOLDER_VARIABLE = "DAPR_COMPONENTS_SOCKETS_FOLDER"
 DEFAULT_FOLDER = "/tmp/dapr-components-sockets"  # noqa: S108 - Dapr's
 
 _ADAPTERS: Mapping[str, tuple[str, str]] = {
+    "bindings": ("bindings:PluggableBinding", "An output binding"),
     "pubsub": ("pubsub:PluggablePubSub", "A message broker"),
     "secretstores": ("secretstores:PluggableSecretStore", "A secret store"),
     "state": ("state:PluggableStateStore", "A state store"),
