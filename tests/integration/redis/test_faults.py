@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.pubsub import BrokerFullError, Outcome
 from dapr_shared.contracts.state import Consistency, DeleteRequest, EtagMismatchError, GetRequest, SetRequest
-from tests.support.component_pubsub import Inbox, ask, drained, publish
+from tests.support import recording_app
+from tests.support.component_pubsub import Inbox, ask, publish
 from tests.support.component_setups import must_get, value_of
-from tests.support.instance import StartError, app, component, start
+from tests.support.instance import StartError, app, component, free_ports, running, start
 from tests.support.redis_components import make, opened
 from tests.support.redis_server import Sentinels, free_port, make_certificates
 
@@ -241,7 +244,8 @@ async def test_messages_under_faults(own_server, fault):
         return Outcome.ACCEPTED
 
     async with opened("pubsub.redis", server, **QUICK) as broker:
-        subscription = await broker.subscribe(ask(), Inbox(answer))
+        inbox = Inbox(answer)
+        subscription = await broker.subscribe(ask(), inbox)
         stop = asyncio.Event()
 
         async def publisher(name: int) -> None:
@@ -266,7 +270,11 @@ async def test_messages_under_faults(own_server, fault):
         await asyncio.sleep(0.3)
         stop.set()
         await asyncio.gather(*publishers)
-        await eventually(lambda: drained(subscription), 30)
+        with suppress(TimeoutError):
+            await inbox.until(lambda: all(delivered[text] for text in acknowledged))
+        assert await subscription.pending() is not None
+        server.kill()
+        assert await subscription.pending() is None
     lost = [text for text in acknowledged if not delivered[text]]
     twice = sum(count - 1 for count in delivered.values())
     account = f"acknowledged {len(acknowledged)}, delivered {sum(delivered.values())}, twice {twice}, lost {len(lost)}"
@@ -372,6 +380,37 @@ def test_start_with_a_frozen_server(tmp_path, own_server):
         start(tmp_path, resources=[app("orders"), store])
     assert time.monotonic() - begin < 15
     assert "initTimeout (0.7 s)" in caught.value.log
+
+
+@pytest.mark.parametrize("fault", ["none", "killed", "frozen"])
+def test_stop_with_and_without_a_server(tmp_path, own_server, fault):
+    """An instance that consumes from Redis ends cleanly on SIGTERM, also where the server is away or hangs by then."""
+    server = own_server()
+    (port,) = free_ports(1)
+    words = [sys.executable, recording_app.__file__, str(port), str(tmp_path)]
+    where = {"redisHost": server.address}
+    resources = [
+        app("orders", port),
+        component(recording_app.PUBSUB, "pubsub.redis", **where, **QUICK),
+        component("store", "state.redis", **where),
+    ]
+    subscriber = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        with running(tmp_path / "instance", resources=resources) as instance:
+            for topic in recording_app.TOPICS:
+                instance.wait_for_line("subscription started", topic=topic)
+            if fault == "killed":
+                server.kill()
+            elif fault == "frozen":
+                server.signal(signal.SIGSTOP)
+            begin = time.monotonic()
+            assert instance.stop() == 0
+            assert time.monotonic() - begin < 15
+        if fault == "none":
+            assert "orders/" not in server.command("XINFO", "CONSUMERS", recording_app.TOPICS[0], "orders")
+    finally:
+        subscriber.kill()
+        subscriber.wait()
 
 
 # Connections ---------------------------------------------------------------------------------------------------------

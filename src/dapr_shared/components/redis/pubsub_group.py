@@ -20,7 +20,7 @@ import msgspec
 from dapr_shared.components.delivery import Backoff, ConsumerGroup, Entry, Member
 from dapr_shared.components.redis import pubsub_scripts as scripts
 from dapr_shared.components.redis.errors import NoGroupError, ReplyError
-from dapr_shared.contracts.component import BackendError
+from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.pubsub import Message
 from dapr_shared.core.ids import random_id
 
@@ -144,6 +144,8 @@ class RedisGroup(ConsumerGroup):
             waiting: int = await self._client.run(scripts.WAITING, (self.topic,), self.name, "", MOST_COUNTED)
         except NoGroupError:
             return 0
+        except BackendUnavailableError:
+            return None  # nobody knows while it is away
         return max(0, waiting - len(self._acknowledged))
 
     def removed(self, member: Member) -> asyncio.Future[None] | None:
