@@ -50,8 +50,8 @@ def test_resources_load(tmp_path: Path, path: Path, block: Block) -> None:
             decode_settings(settings, given)
 
 
-TYPES_OF_OTHERS = {"state.folder"}
-"""Types of packages that are no part of this one: the example of a store of one's own."""
+TYPES_OF_OTHERS = {"state.folder", "state.my-store"}
+"""Types of packages and programs that are no part of this one."""
 
 RUNTIME_NAMES = {
     "actorstatestore", "keyprefix", "primaryencryptionkey", "secondaryencryptionkey", "outboxpublishpubsub",

@@ -21,6 +21,9 @@ IMPLEMENTED = (
     "GetState", "GetBulkState", "SaveState", "DeleteState", "DeleteBulkState", "ExecuteStateTransaction",
     "QueryStateAlpha1", "GetSecret", "GetBulkSecret", "GetMetadata", "SetMetadata", "Shutdown", "InvokeService",
     "PublishEvent", "BulkPublishEvent", "BulkPublishEventAlpha1", "SubscribeTopicEventsAlpha1",
+    "InvokeBinding", "GetConfiguration", "GetConfigurationAlpha1", "SubscribeConfiguration",
+    "SubscribeConfigurationAlpha1", "UnsubscribeConfiguration", "UnsubscribeConfigurationAlpha1", "TryLockAlpha1",
+    "UnlockAlpha1",
 )  # fmt: skip
 """Those that do more than to say that they are not there."""
 

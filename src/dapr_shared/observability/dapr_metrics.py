@@ -452,6 +452,11 @@ class DaprMetrics:
             "What went wrong with an app's subscriptions: not read, failed, delivery not accepted, not kept.",
             ["app_id", "problem"],
         )
+        self.binding_changes = counter(
+            own + "binding_changes_total",
+            "Input bindings of an app that were started, paused, resumed or stopped, or were not wanted.",
+            ["app_id", "change"],
+        )
         self.binding_problems = counter(
             own + "binding_problems_total",
             "What went wrong with an app's input bindings: not asked, failed, event not accepted, output not reached.",

@@ -289,22 +289,27 @@ class Events:
 
     def binding_started(self, app: AppRef, binding: str) -> None:
         """Events of an input binding go to an app."""
+        self.metrics.binding_changes.child(app.app_id, "started").inc()
         self._bindings.info("input binding started", **_app(app), component=binding)
 
     def binding_unwanted(self, app: AppRef, binding: str) -> None:
         """The app was asked and does not want an input binding that it could have."""
+        self.metrics.binding_changes.child(app.app_id, "unwanted").inc()
         self._bindings.info("input binding not wanted by the app", **_app(app), component=binding)
 
     def binding_paused(self, app: AppRef, binding: str, reason: str) -> None:
         """Nothing is brought to the app for now."""
+        self.metrics.binding_changes.child(app.app_id, "paused").inc()
         self._bindings.info("input binding paused", **_app(app), component=binding, reason=reason)
 
     def binding_resumed(self, app: AppRef, binding: str) -> None:
         """Events go to the app again."""
+        self.metrics.binding_changes.child(app.app_id, "resumed").inc()
         self._bindings.info("input binding resumed", **_app(app), component=binding)
 
     def binding_stopped(self, app: AppRef, binding: str) -> None:
         """An input binding has ended for an app."""
+        self.metrics.binding_changes.child(app.app_id, "stopped").inc()
         self._bindings.info("input binding stopped", **_app(app), component=binding)
 
     def binding_failed(self, app: AppRef, binding: str, problem: str) -> None:
