@@ -6,7 +6,7 @@ Step 2 of the request road. A caller is made by `AppRegistry` and nowhere else; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -71,18 +71,15 @@ class Caller:
 
     record: RegisteredApp
     evidence: tuple[Evidence, ...]
+    # Fields, not properties: a caller is made once an app, and read up to a dozen times a request (12 calls of an invocation).
+    ref: AppRef = field(init=False)
+    """The app."""
+    app_id: str = field(init=False)
+    """The app id."""
+    namespace: str = field(init=False)
+    """The namespace of the app."""
 
-    @property
-    def ref(self) -> AppRef:
-        """The app."""
-        return self.record.ref
-
-    @property
-    def app_id(self) -> str:
-        """The app id."""
-        return self.record.ref.app_id
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the app."""
-        return self.record.ref.namespace
+    def __post_init__(self) -> None:
+        ref = self.record.ref
+        for name, value in (("ref", ref), ("app_id", ref.app_id), ("namespace", ref.namespace)):
+            object.__setattr__(self, name, value)

@@ -32,12 +32,12 @@ class CallMetrics:
 
     def record(self, milliseconds: float, received: int, sent: int) -> None:
         """Count one finished call; the sizes are of the bodies, in bytes, as this process received and sent them."""
-        self.completed.inc()
+        self.completed.value += 1  # counters without a call: six calls fewer an invocation
         self.latency.observe(milliseconds)
         self.received.observe(received)
         self.sent.observe(sent)
         if self.responses is not None:
-            self.responses.inc()
+            self.responses.value += 1
 
 
 class OperationMetrics:
@@ -51,7 +51,7 @@ class OperationMetrics:
 
     def record(self, milliseconds: float) -> None:
         """Count one."""
-        self.count.inc()
+        self.count.value += 1
         self.latency.observe(milliseconds)
 
 
@@ -84,5 +84,5 @@ class InvocationMetrics:
     def record(self, milliseconds: float) -> None:
         """Count one finished invocation."""
         for counter in self._counters:
-            counter.inc()
+            counter.value += 1
         self._latency.observe(milliseconds)

@@ -175,4 +175,6 @@ def json_response(value: object, status: int = 200) -> Response:
 
 def metadata_headers(metadata: Mapping[str, str]) -> Headers:
     """Response metadata as `metadata.<key>` headers."""
+    if not metadata:
+        return []
     return [(b"metadata." + key.lower().encode(), value.encode()) for key, value in metadata.items()]

@@ -82,7 +82,7 @@ class HttpFrontDoor:
         except Exception as error:  # noqa: BLE001 - the last line: a defect of ours becomes an answer and an event
             self._events.defect(f"{request.method} {name}", error, trace.trace_id if trace else "")
             response = self._error(call, errors.INTERNAL(trace=trace.trace_id if trace else "none"))
-        if trace is not None and "healthz" not in name.lower():
+        if trace is not None and not name.startswith("Healthz"):
             response.headers.extend(call.trace)
         if isinstance(response.body, bytes):
             self._leave(call)
