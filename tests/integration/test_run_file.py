@@ -87,6 +87,19 @@ def test_state_is_each_apps_own(tmp_path):
         assert run.ask("stock", "GET", "/v1.0/state/statestore/tea").json() == "stock"
 
 
+def test_the_other_built_in_stores_are_there(tmp_path):
+    """Without any resources an app of a run file has locks and configuration too."""
+    two_apps(tmp_path)
+    with running(tmp_path, QUICK) as run:
+        run.wait_for("app stock listens")
+        assert components_of(run, "orders") == {"statestore", "pubsub", "lockstore", "configstore"}
+        body = json.dumps({"resourceId": "tea", "lockOwner": "me", "expiryInSeconds": 60}).encode()
+        headers = [("content-type", "application/json")]
+        answer = run.ask("orders", "POST", "/v1.0-alpha1/lock/lockstore", headers=headers, body=body)
+        assert (answer.status, answer.json()) == (200, {"success": True})
+        assert run.ask("orders", "GET", "/v1.0/configuration/configstore").status == 204
+
+
 def test_resources_of_one_app_are_its_own(tmp_path):
     """Two apps may each have a component of one name; those of `common` are for the apps without any; changes count."""
     apps = two_apps(tmp_path, resourcesPaths=["shared"])

@@ -21,6 +21,7 @@ from dapr_shared.resources.model import (
     App,
     AppChannel,
     AppSecrets,
+    Component,
     Configuration,
     Listeners,
     MetadataItem,
@@ -29,7 +30,7 @@ from dapr_shared.resources.model import (
 )
 from dapr_shared.resources.origin import Origin
 from dapr_shared.runtime.configuration import load_configuration
-from dapr_shared.runtime.embedded import embedded_resources, state_directory
+from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_directory
 from dapr_shared.runtime.sources import KINDS_OF_ONE_APP, Sources
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class RunSources(Sources):
         if errors:
             each_once = {str(error): error for error in errors}
             raise ResourceErrors(list(each_once.values()))
-        parts += self._built_in()
-        found = combine(parts)
+        found = combine([*parts, *self._built_in(combine(parts))])
         apps = tuple(self._app(one, found) for one in self._placed)
         return combine([found, Resources(apps=apps, configurations=configurations)])
 
@@ -147,24 +147,23 @@ class RunSources(Sources):
                 found.append(msgspec.structs.replace(configuration, name=path, namespace=self._home))
         return tuple(found)
 
-    def _built_in(self) -> list[Resources]:
-        """State store and broker for the apps that name no resources, as `dapr init` gives them some."""
-        without = [one.app.app_id for one in self._placed if not one.app.resources_paths]
-        if not without:
-            return []
+    def _built_in(self, given: Resources) -> list[Resources]:
+        """Built-in components for the apps that name no resources; none of a block of which such an app sees others."""
         folder = state_directory(self._settings.data_dir)
-        made = embedded_resources(folder, frozenset({self._home}), frozenset({"state", "pubsub"}))
-        return [self._narrowed(made, without)]
+        without: dict[str, list[str]] = {}
+        for app_id in (one.app.app_id for one in self._placed if not one.app.resources_paths):
+            has = {component.type.casefold().partition(".")[0] for component in _seen(given, app_id)}
+            for block in BLOCKS - has:
+                without.setdefault(block, []).append(app_id)
+        return [
+            self._narrowed(embedded_resources(folder, frozenset({self._home}), frozenset({block})), app_ids)
+            for block, app_ids in sorted(without.items())
+        ]
 
     def _app(self, placed: PlacedApp, resources: Resources) -> App:
         app = placed.app
-        sees = (
-            component
-            for component in resources.components
-            if (not component.scopes or app.app_id in component.scopes)
-            and (component.audience is None or app.app_id in component.audience)
-        )
-        stores = dict.fromkeys(c.name for c in sees if c.type.casefold().startswith(_SECRET_STORES))
+        seen = _seen(resources, app.app_id)
+        stores = dict.fromkeys(c.name for c in seen if c.type.casefold().startswith(_SECRET_STORES))
         token = hashlib.sha256(placed.token.encode("utf-8", "surrogateescape")).hexdigest()
         return App(
             name=app.app_id,
@@ -179,6 +178,16 @@ class RunSources(Sources):
             log_level=app.log_level,
             origin=app.origin,
         )
+
+
+def _seen(resources: Resources, app_id: str) -> list[Component]:
+    """The components that the app sees."""
+    return [
+        component
+        for component in resources.components
+        if (not component.scopes or app_id in component.scopes)
+        and (component.audience is None or app_id in component.audience)
+    ]
 
 
 def _channel(app: RunApp) -> AppChannel:

@@ -74,8 +74,9 @@ def test_resources_have_an_audience(folder):
     )
     resources = planned(folder, f"version: 1\n{TWO}").sources.read()
     assert {c.name: (c.audience, c.scopes) for c in resources.components} == {
-        "a": (("orders",), ()), "statestore": (("stock",), ()), "pubsub": (("stock",), ()),
-    }  # fmt: skip
+        "a": (("orders",), ()),
+        **dict.fromkeys(("statestore", "pubsub", "lockstore", "configstore"), (("stock",), ())),
+    }
     assert [s.scopes for s in resources.subscriptions] == [("orders",)]
     assert [app.app_id for app in resources.apps] == ["orders", "stock"]
 
@@ -135,5 +136,5 @@ def test_a_namespace_is_that_of_all_apps(folder, monkeypatch):
     resources = planned(folder, f"version: 1\n{TWO}").sources.read()
     assert {app.namespace for app in resources.apps} == {"shop"}
     assert {(c.name, c.namespace) for c in resources.components} == {
-        ("a", "shop"), ("statestore", "shop"), ("pubsub", "shop"),
-    }  # fmt: skip
+        (name, "shop") for name in ("a", "statestore", "pubsub", "lockstore", "configstore")
+    }
