@@ -169,6 +169,10 @@ def world(request, node, tmp_path_factory):
         app("late", ports["late"]),
         component("statestore", "state.sqlite", connectionString=str(folder / "state.db")),
         component("vault", "secretstores.local.file", secretsFile=str(folder / "secrets.json"), scopes=["orders"]),
+        component("configstore", "configuration.sqlite", connectionString=str(folder / "configuration.db")),
+        component("lockstore", "lock.sqlite", connectionString=str(folder / "locks.db")),
+        component("files", "bindings.localstorage", rootPath=str(folder / "files")),
+        component("tick", "bindings.cron", schedule="@every 1s", scopes=["mail", "callback"]),
         component("pubsub", "pubsub.sqlite", connectionString=str(folder / "pubsub.db"), redeliverInterval="100ms"),
     ]
     with running(folder, f"--grpc-engine={request.param}", resources=resources) as instance, ExitStack() as stack:

@@ -35,7 +35,12 @@ const record = (at) => async (data) => {
   return data.answer;
 };
 
-const { pubsub, invoker, client } = server;
+const { binding, pubsub, invoker, client } = server;
+let ticks = 0;
+await binding.receive("tick", async (data) => {
+  print({ at: "tick", data: data ?? null });
+  if (++ticks === 1) throw new Error("the first event is refused, so that it comes again");
+});
 await pubsub.subscribe("pubsub", "plain", record("plain"));
 await pubsub.subscribe("pubsub", "named", record("named"), "/by-name");
 await pubsub.subscribe("pubsub", "raw", record("raw"), "", { rawPayload: true });

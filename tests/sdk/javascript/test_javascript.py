@@ -1,16 +1,22 @@
-"""State, secrets, invocation, publishing, subscriptions and metadata by the official JavaScript SDK, over HTTP and gRPC."""
+"""All building blocks that there are, by the official JavaScript SDK, over HTTP and gRPC."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import uuid
 
 import pytest
 
+from dapr_shared.contracts.configuration import ConfigurationItem
 from tests.support.apps import until
+from tests.support.block_apps import write_item
 from tests.support.instance import token_of
 
 FIRST_WRITE = {"concurrency": 1}
 """The SDK's `StateConcurrencyEnum.CONCURRENCY_FIRST_WRITE`."""
+SUCCESS, DOES_NOT_EXIST, BELONGS_TO_OTHERS = range(3)
+"""The SDK's `LockStatus`."""
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -124,8 +130,9 @@ def test_metadata(world, protocol, mark):
     assert (found["id"], other["id"]) == ("orders", "stock")
     assert mark in str(found["extended"])
     assert mark not in str(other["extended"])
-    assert {one["name"] for one in found["components"]} == {"statestore", "vault", "pubsub"}
-    assert {one["name"] for one in other["components"]} == {"statestore", "pubsub"}
+    shared = {"statestore", "pubsub", "configstore", "lockstore", "files"}
+    assert {one["name"] for one in found["components"]} == {*shared, "vault"}
+    assert {one["name"] for one in other["components"]} == shared
 
 
 def test_health(orders):
@@ -166,11 +173,56 @@ def test_the_client_inside_the_server_is_the_server(world, orders, protocol, mar
     assert world.client("mail", protocol).call("state.get", "statestore", mark) == "of mail"
 
 
+# Configuration, locks, bindings --------------------------------------------------------------------------------------
+def test_configuration(world, mark):
+    """Items are read, a subscription is told changes until it is stopped, and its call has ended then; over gRPC alone."""
+    orders = world.client("orders", "grpc")
+    file = world.instance.folder / "configuration.db"
+    write_item(file, mark, ConfigurationItem("blue", "7", {"owner": "shop"}))
+    found = orders.call("configuration.get", "configstore", [mark])["items"]
+    assert found == {mark: {"key": mark, "value": "blue", "version": "7", "metadata": {"owner": "shop"}}}
+    orders.call("watch.start", "configstore", [mark])
+    values = itertools.count()
+
+    def told() -> bool:
+        # The SDK does not say when it has subscribed: change the item until a change is told.
+        write_item(file, mark, ConfigurationItem(f"red {next(values)}"))
+        return bool(orders.call("watch.seen"))
+
+    until(told)
+    assert orders.call("watch.seen")[0][mark]["value"].startswith("red ")
+    assert world.instance.metric("dapr_shared_calls_in_flight", app_id="orders") == 1
+    orders.call("watch.stop")
+    until(lambda: world.instance.metric("dapr_shared_calls_in_flight", app_id="orders") == 0)
+
+
+def test_locks(world, orders, protocol, mark):
+    """A lock is taken once and freed by its owner alone; another app's lock of the same name is another one."""
+    assert orders.call("lock.lock", "lockstore", mark, "me", 60) == {"success": True}
+    assert orders.call("lock.lock", "lockstore", mark, "you", 60) == {"success": False}
+    assert world.client("stock", protocol).call("lock.lock", "lockstore", mark, "you", 60) == {"success": True}
+    assert orders.call("lock.unlock", "lockstore", mark, "you") == {"status": BELONGS_TO_OTHERS}
+    assert orders.call("lock.unlock", "lockstore", mark, "me") == {"status": SUCCESS}
+    assert orders.call("lock.unlock", "lockstore", mark, "me") == {"status": DOES_NOT_EXIST}
+
+
+def test_an_output_binding(world, orders, mark):
+    """What is sent to a binding is there; an operation that it has not is an error of the SDK."""
+    orders.call("binding.send", "files", "create", {"id": mark}, {"fileName": mark})
+    assert json.loads((world.instance.folder / "files" / mark).read_text()) == {"id": mark}
+    assert "does not support operation" in orders.refused("binding.send", "files", "paint", {"id": mark})
+
+
 # Publish and subscribe -----------------------------------------------------------------------------------------------
 @pytest.fixture(params=["http", "grpc"])
 def server(request, world):
     """The SDK's server that receives, over HTTP and over gRPC."""
     return world.mail if request.param == "http" else world.callback
+
+
+def test_an_input_binding(server):
+    """The server is called for a binding that it receives, and again after it has thrown at the first event."""
+    until(lambda: len([line for line in server.lines() if line["at"] == "tick"]) >= 2)
 
 
 def test_published_messages_arrive(server, orders, mark):
