@@ -9,6 +9,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import apsw
+import grpc
 import pytest
 
 from dapr_shared._proto import runtime_pb
@@ -105,6 +106,28 @@ def test_transactions_publish_over_both_protocols(tmp_path, stock):
         until(lambda: rows(tmp_path / "inner.db", "SELECT count(*) FROM deliveries") == [(0,)])
         topics = {topic for (topic,) in rows(tmp_path / "inner.db", "SELECT topic FROM groups")}
         assert {"defaultordersnewOrderoutbox", "defaultbillingnewOrderoutbox"} <= topics
+
+
+def test_internal_topics_are_closed_to_apps(tmp_path):
+    """No app publishes to the topic of another's announcements, subscribes to it or has messages put there."""
+    theirs = "defaultordersnewOrderoutbox"
+    wanted = TopicApp([route(theirs, pubsub="inner"), route("newOrder", pubsub="outer")])
+    with topic_app(wanted) as spy, running(tmp_path, resources=resources_of(tmp_path, spy)) as instance:
+        for path in ("publish", "publish/bulk"):
+            version = "v1.0" if path == "publish" else "v1.0-alpha1"
+            refused = instance.ask("POST", f"/{version}/{path}/inner/{theirs}", b"[]", app="billing")
+            assert (refused.status, refused.json()["errorCode"]) == (403, "ERR_PUBSUB_FORBIDDEN")
+        with grpc_channel(instance.grpc) as channel:
+            request = runtime_pb.PublishEventRequest(pubsub_name="inner", topic=theirs, data=b"{}")
+            answer = call(channel, "PublishEvent", request, [("dapr-api-token", token_of("orders"))])
+            assert answer.code is grpc.StatusCode.PERMISSION_DENIED
+        body = transaction(("upsert", {"key": "k", "value": "private"}))
+        assert instance.ask("POST", "/v1.0/state/store/transaction", body, app="orders").status == 204
+        until(lambda: spy.data() == ["private"])
+        assert [event["topic"] for _, event in spy.got] == ["newOrder"]
+        groups = rows(tmp_path / "inner.db", f"SELECT count(*) FROM groups WHERE topic = '{theirs}'")
+        assert groups == [(1,)]
+        assert theirs in instance.output()
 
 
 def test_killed_between_commit_and_publish(tmp_path, stock):

@@ -49,6 +49,7 @@ from dapr_shared.blocks.pubsub.delivery import TopicDeliveries
 from dapr_shared.blocks.pubsub.manager import SubscriptionManager
 from dapr_shared.blocks.pubsub.publish import PublishBlock
 from dapr_shared.blocks.pubsub.streaming import StreamingBlock
+from dapr_shared.blocks.pubsub.topics import InternalTopics
 from dapr_shared.blocks.secrets import SecretsBlock
 from dapr_shared.blocks.shutdown import ShutdownBlock
 from dapr_shared.blocks.state.block import StateBlock
@@ -163,7 +164,10 @@ def assemble(
         on_problem=partial(tell_problem, events),
     )
     tracing = TracingOfApps(configuration, os.environ, events)
-    deliveries = TopicDeliveries(metrics, events, clock, timeout=settings.app_delivery_timeout, spans=tracing.table)
+    internal = InternalTopics()
+    deliveries = TopicDeliveries(
+        metrics, events, clock, timeout=settings.app_delivery_timeout, spans=tracing.table, internal=internal
+    )
     remembered = RememberedSubscriptions(state_directory(settings.data_dir) / "subscriptions", events)
     streaming = StreamingBlock(registry, deliveries)
     subscriptions = SubscriptionManager(registry, deliveries, streaming, remembered, events, clock)
@@ -178,8 +182,8 @@ def assemble(
     limits = CallLimits(settings.max_calls_per_app or sys.maxsize)
     metrics.read_calls_in_flight(lambda: {ref.app_id: count for ref, count in limits.in_flight.items()})
     pipeline = Pipeline(apps, rules, limits, events)
-    publish = PublishBlock(registry, metrics, clock)
-    outbox = OutboxRelays(registry, publish, events)
+    publish = PublishBlock(registry, metrics, clock, internal)
+    outbox = OutboxRelays(registry, publish, events, internal)
     state = StateBlock(registry, metrics, Outbox(publish, outbox, clock))
     locks = LockBlock(registry)
     output = BindingsBlock(registry, metrics)

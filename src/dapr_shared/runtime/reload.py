@@ -154,9 +154,9 @@ class Reloader:
         parts = self._parts
         changed = frozenset(change.new.ref for change in plan.apps.changed)
         channels = {app.ref: parts.channels.get(app.ref) for app in resources.apps}
+        parts.outbox.set_apps(channels)  # first: it closes its topics to subscriptions
         await parts.subscriptions.set_apps(channels, resources.subscriptions, changed, LISTENER_GRACE)
         parts.subscriptions.components_changed()
-        parts.outbox.set_apps(channels)
         await parts.presences.set_apps(channels, changed)
         parts.inputs.components_changed()
         parts.configuration.components_changed()

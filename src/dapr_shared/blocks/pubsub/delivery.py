@@ -15,7 +15,7 @@ from dapr_shared._proto import appcallback_pb
 from dapr_shared.blocks.pubsub.envelope import EventError, is_raw_payload
 from dapr_shared.blocks.pubsub.event import CloudEvent, read_event
 from dapr_shared.blocks.pubsub.routing import RouteError, compile_routes
-from dapr_shared.blocks.pubsub.topics import scopes_of, topic_at_broker
+from dapr_shared.blocks.pubsub.topics import InternalTopics, scopes_of, topic_at_broker
 from dapr_shared.channel.callbacks import Reply, deliver_grpc, deliver_http
 from dapr_shared.channel.grpc import GrpcAppChannel
 from dapr_shared.contracts.component import BackendError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dapr_shared.contracts.pubsub import Handler, PubSub
     from dapr_shared.contracts.registry import Opened
     from dapr_shared.core.clock import Clock
+    from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.observability.events import Events
     from dapr_shared.observability.spans import Span
@@ -66,8 +67,13 @@ class TopicDeliveries:
         *,
         timeout: float | None = DELIVERY_TIMEOUT,
         spans: SpanTable | None = None,
+        internal: InternalTopics | None = None,
     ) -> None:
-        """`timeout`: seconds that an app may work on one message; `None` or 0: without limit."""
+        """`timeout`: seconds that an app may work on one message; `None` or 0: without limit.
+
+        `internal`: topics that are closed to apps.
+        """
+        self.internal = internal or InternalTopics()
         self.metrics = metrics
         self.events = events
         self.clock = clock
@@ -79,12 +85,20 @@ class TopicDeliveries:
         own = component.component.processing_timeout
         return (self._timeout if own is None else own) or None
 
+    def may_subscribe(self, component: Opened[PubSub[Any]], app: AppRef, topic: str) -> bool:
+        """Whether the component's scopes and the outbox leave the topic to the app."""
+        return scopes_of(component).may_subscribe(app.app_id, topic) and not self.internal.hold(component, app, topic)
+
+    def may_dead_letter(self, component: Opened[PubSub[Any]], app: AppRef, topic: str) -> bool:
+        """Whether the app may have its messages put there: what it may publish to, as in Dapr."""
+        return scopes_of(component).may_publish(app.app_id, topic) and not self.internal.hold(component, app, topic)
+
     def handler(
         self, subscriptions: AppSubscriptions, subscription: TopicSubscription, component: Opened[PubSub[Any]]
     ) -> Handler:
         """The handler of one subscription. Raises `ValueError`: a rule does not compile, or a scope forbids the topic."""
         app = subscriptions.ref
-        if not scopes_of(component).may_subscribe(app.app_id, subscription.topic):
+        if not self.may_subscribe(component, app, subscription.topic):
             raise ValueError(
                 f"app {app.app_id} may not subscribe to topic {subscription.topic}: see the scopes of {component.name}"
             )
@@ -118,6 +132,7 @@ class TopicDelivery:
         self._events = deliveries.events
         self._clock = deliveries.clock
         self._spans = deliveries.spans
+        self._may_dead_letter = deliveries.may_dead_letter
 
     async def handle(self, message: Message) -> Outcome:
         """Deliver one message. Never raises but when cancelled."""
@@ -233,18 +248,19 @@ class TopicDelivery:
         return await self._dead_letter(message)
 
     async def _dead_letter(self, message: Message) -> Outcome:
-        topic = topic_at_broker(self.component, self.subscriptions.ref, self.subscription.dead_letter_topic)
+        wanted, app = self.subscription.dead_letter_topic, self.subscriptions.ref
+        if not self._may_dead_letter(self.component, app, wanted):
+            problem = f"dead-letter topic {wanted}: the app may not publish there"
+            self._events.delivery_failed(app, self.component.name, self.subscription.topic, problem)
+            return Outcome.RETRY
+        topic = topic_at_broker(self.component, app, wanted)
         try:
             await self.component.component.publish(
                 PublishRequest(topic, message.data, message.content_type, message.metadata)
             )
         except BackendError as error:
-            self._events.delivery_failed(
-                self.subscriptions.ref,
-                self.component.name,
-                self.subscription.topic,
-                f"dead-letter topic {topic}: {error}",
-            )
+            problem = f"dead-letter topic {topic}: {error}"
+            self._events.delivery_failed(app, self.component.name, self.subscription.topic, problem)
             return Outcome.RETRY
         return Outcome.ACCEPTED
 

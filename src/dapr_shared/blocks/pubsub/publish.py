@@ -16,7 +16,7 @@ import msgspec
 
 from dapr_shared.blocks.pubsub import content_types
 from dapr_shared.blocks.pubsub.envelope import EventDraft, EventError, is_raw_payload, make_event, payload_of_json
-from dapr_shared.blocks.pubsub.topics import scopes_of, topic_at_broker
+from dapr_shared.blocks.pubsub.topics import InternalTopics, scopes_of, topic_at_broker
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import BulkEntry, BulkFailure, PublishRequest, PubSub, PubSubCapability, time_to_live
 from dapr_shared.core import errors
@@ -93,7 +93,11 @@ class _Target(NamedTuple):
 class PublishBlock:
     """Publishes for many apps, each to the topics that it may."""
 
-    def __init__(self, components: Components, metrics: DaprMetrics, clock: Clock) -> None:
+    def __init__(
+        self, components: Components, metrics: DaprMetrics, clock: Clock, internal: InternalTopics | None = None
+    ) -> None:
+        """`internal`: topics that are closed to callers; `forward` alone reaches them."""
+        self._internal = internal or InternalTopics()
         self._components = components
         self._metrics = metrics
         self._clock = clock
@@ -224,6 +228,8 @@ class PublishBlock:
         if not pubsub:
             raise _refused(errors.PUBSUB_NAME_EMPTY, pubsub, metadata)
         component = self._component(caller.ref, pubsub, topic, metadata)
+        if self._internal.hold(component, caller.ref, topic):
+            raise _forbidden(caller.ref, pubsub, topic)
         return _Target(caller, component, topic, _is_raw(pubsub, metadata))
 
     def _component(self, app: AppRef, pubsub: str, topic: str, metadata: Mapping[str, str]) -> Opened[PubSub[Any]]:
@@ -236,8 +242,7 @@ class PublishBlock:
             raise _refused(errors.PUBSUB_TOPIC_EMPTY, pubsub, metadata)
         _is_raw(pubsub, metadata)
         if not scopes_of(component).may_publish(app.app_id, topic):
-            info = {"topic": topic, "error": f"topic {topic} is not allowed for app id {app.app_id}"}
-            raise _refused(errors.PUBSUB_FORBIDDEN, pubsub, info, topic=topic, app=app.app_id)
+            raise _forbidden(app, pubsub, topic)
         return component
 
     def _event(self, target: _Target, draft: EventDraft, metadata: Mapping[str, str]) -> bytes:
@@ -249,6 +254,11 @@ class PublishBlock:
             return make_event(draft, self._clock.now(), lifetime=lifetime)
         except EventError as error:
             raise _failed(target, errors.PUBSUB_CLOUD_EVENT, error) from error
+
+
+def _forbidden(app: AppRef, pubsub: str, topic: str) -> DaprError:
+    info = {"topic": topic, "error": f"topic {topic} is not allowed for app id {app.app_id}"}
+    return _refused(errors.PUBSUB_FORBIDDEN, pubsub, info, topic=topic, app=app.app_id)
 
 
 def _is_raw(pubsub: str, metadata: Mapping[str, str]) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dapr_shared.blocks.pubsub.delivery import TopicDelivery, topic_event
 from dapr_shared.blocks.pubsub.envelope import EventError
 from dapr_shared.blocks.pubsub.subscriptions import SubscriptionKind, SubscriptionStatus, TopicSubscription
-from dapr_shared.blocks.pubsub.topics import consumer_group, scopes_of, topic_at_broker
+from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
 from dapr_shared.channel.callbacks import Reply
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Message, Outcome, PubSub, SubscribeRequest
@@ -188,7 +188,7 @@ class StreamingBlock:
             raise errors.PUBSUB_NOT_FOUND(pubsub=pubsub)
         if not topic:
             raise errors.BAD_REQUEST(detail="initial_request names no topic")
-        if not scopes_of(component).may_subscribe(caller.app_id, topic):
+        if not self._deliveries.may_subscribe(component, caller.ref, topic):
             raise errors.PUBSUB_FORBIDDEN(topic=topic, app=caller.app_id)
         wanted = TopicSubscription(pubsub, topic, (("", "/"),), SubscriptionKind.STREAMING, metadata, dead_letter_topic)
         try:

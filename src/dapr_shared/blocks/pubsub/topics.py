@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from dapr_shared.contracts.registry import Opened
     from dapr_shared.core.ids import AppRef
@@ -47,6 +47,26 @@ class TopicScopes(msgspec.Struct, frozen=True):
         if granted is None:
             return topic not in self.protected
         return topic in granted
+
+
+class InternalTopics:
+    """Topics that no app may publish to, subscribe to or dead-letter into: the outbox's own, of all apps.
+
+    Dapr gives them plain names that anybody can work out. An app that subscribed to another's would read what it writes,
+    before it is committed; one that published there could put its own data in place of it. Names are those at the broker,
+    of any component: two components may lead to one broker.
+    """
+
+    def __init__(self) -> None:
+        self._names: frozenset[str] = frozenset()
+
+    def replace(self, names: Iterable[str]) -> None:
+        """Hold exactly these from now on."""
+        self._names = frozenset(names)
+
+    def hold(self, component: Opened[Any], app: AppRef, topic: str) -> bool:
+        """Whether the topic of this app is one of them."""
+        return bool(self._names) and topic_at_broker(component, app, topic) in self._names
 
 
 def scopes_of(component: Opened[Any]) -> TopicScopes:

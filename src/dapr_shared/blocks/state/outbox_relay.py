@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import msgspec
 
 from dapr_shared.blocks.pubsub.envelope import EventError, read_object
-from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
+from dapr_shared.blocks.pubsub.topics import InternalTopics, consumer_group, topic_at_broker
 from dapr_shared.blocks.state.outbox import MARKER_PREFIX, OutboxConfig, outbox_config, published_event
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Outcome, PubSub, SubscribeRequest
@@ -85,7 +85,11 @@ class _Running:
 class OutboxRelays:
     """The relays of all apps of an instance. All methods belong to the event loop."""
 
-    def __init__(self, components: Components, publisher: Publisher, events: Events) -> None:
+    def __init__(
+        self, components: Components, publisher: Publisher, events: Events, internal: InternalTopics | None = None
+    ) -> None:
+        """`internal`: is told which topics are internal ones, and so closed to apps."""
+        self._internal = internal or InternalTopics()
         self._components = components
         self._publisher = publisher
         self._events = events
@@ -106,7 +110,16 @@ class OutboxRelays:
     def set_apps(self, apps: Collection[AppRef]) -> None:
         """Serve exactly these apps, with the components that are open now."""
         self._apps = frozenset(apps)
+        self._reserve()
         self._kick()
+
+    def _reserve(self) -> None:
+        """Close the internal topics to apps, before anybody can subscribe to one."""
+        names: set[str] = set()
+        for key in self._wanted():
+            component = self._components.find(cast("type[PubSub[Any]]", PubSub), key.app, key.pubsub)
+            names.add(topic_at_broker(component, key.app, key.topic) if component is not None else key.topic)
+        self._internal.replace(names)
 
     def rolled_back(self, markers: Iterable[str]) -> None:
         """These transactions have certainly not been carried out; the newest are remembered."""

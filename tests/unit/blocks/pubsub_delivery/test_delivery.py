@@ -330,3 +330,13 @@ async def test_an_event_that_no_grpc_app_can_be_sent_is_a_failure(deliver, read,
     assert await deliver(message(body), dead_letter_topic="dead") is ACCEPTED
     await until(lambda: dead)
     assert not lines.of("defect")
+
+
+async def test_dead_letters_go_where_the_app_may_publish(deliver, components, channel, read, lines):
+    """A dead letter for a topic outside the app's publishing scope is not published: the message comes again, and it is told."""
+    secret = await read("secret")
+    components.opened["ps"].runtime_metadata["publishingscopes"] = "orders=t"
+    channel.reply = lambda _: answer(status=404)
+    assert await deliver(message(), dead_letter_topic="secret") is RETRY
+    assert not secret
+    assert any("may not publish" in str(line) for line in lines.lines)
