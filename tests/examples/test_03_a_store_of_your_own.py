@@ -29,6 +29,7 @@ def installed(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_passes_the_suite(installed):
     """The example's own test file runs every case of the state suite against the installed package."""
     done = subprocess.run(

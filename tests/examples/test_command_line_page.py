@@ -19,7 +19,12 @@ PAGE = Page(CHECKOUT / "docs" / "command-line.md")
 TEXT = PAGE.path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(PAGE.names("run")))
+SESSIONS = [
+    pytest.param(name, marks=pytest.mark.slow if name == "session" else ()) for name in sorted(PAGE.names("run"))
+]
+
+
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_session(tmp_path: Path, name: str) -> None:
     """The commands print what the page shows."""
     PAGE.put_files(tmp_path)

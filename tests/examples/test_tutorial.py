@@ -6,6 +6,8 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.demo import CHECKOUT
 from tests.support.instance import free_ports
 from tests.support.pages import Page
@@ -24,6 +26,7 @@ def shown(name: str, folder: Path, **replaced: str) -> None:
     assert re.fullmatch(PAGE.printed(name), printed), printed
 
 
+@pytest.mark.slow
 def test_the_page(tmp_path: Path) -> None:
     """Each block prints what the page shows, in the order of the page, with two free ports in place of 8001 and 8002."""
     need_command("curl", "curl")

@@ -66,7 +66,7 @@ def test_there_are_seeds(arena) -> None:
 
 def test_edited_resources(arena) -> None:
     """A wrong value, a lost field or a repeated resource is refused or takes effect; nothing else breaks."""
-    explore(edited(), lambda text: _survives(arena, text), examples=200)
+    explore(edited(), lambda text: _survives(arena, text), examples=100)
 
 
 def test_damaged_files(arena) -> None:
@@ -82,4 +82,4 @@ def test_start_with_edited_resources(tmp_path_factory) -> None:
             async with asyncio.timeout(5), inprocess(tmp_path_factory.mktemp("start"), text):
                 pass
 
-    explore(edited(), lambda text: asyncio.run(start(text)), examples=60)
+    explore(edited(), lambda text: asyncio.run(start(text)), examples=30)

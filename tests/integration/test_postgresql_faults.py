@@ -23,11 +23,11 @@ from dapr_shared.contracts.component import BackendError, BackendUnavailableErro
 from dapr_shared.contracts.state import GetRequest, SetRequest
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.resources.model import Component
-from tests.support.app_servers import free_port
 from tests.support.certificates import Authority
 from tests.support.component_postgresql import database, opened, server  # noqa: F401 - fixtures
 from tests.support.component_setups import must_get, until, value_of
 from tests.support.component_sqlite import small_disk
+from tests.support.ports import free_port
 from tests.support.postgres_server import PASSWORD, PostgresServer, metadata, new_directory
 
 if TYPE_CHECKING:

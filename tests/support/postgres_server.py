@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.support.app_servers import free_port
+from tests.support.ports import free_port
 from tests.support.required import need
 
 USER = "dapr"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.ports import free_port
 from tests.support.required import need_command
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ PATIENCE = 20.0
 DATABASES = 512
 """Databases of the shared server; each test takes the next one. The server looks for expired keys in 16 of them at a time,
 `hz` times a second."""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def server_command() -> str:

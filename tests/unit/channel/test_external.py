@@ -12,7 +12,8 @@ from dapr_shared.channel.base import ChannelConfigurationError
 from dapr_shared.channel.external import ExternalConnections, HttpTarget
 from dapr_shared.channel.tls import endpoint_context
 from dapr_shared.contracts.invocation import AppUnreachableError
-from tests.support.app_servers import HttpApp, free_port, raw_server, until
+from tests.support.app_servers import HttpApp, raw_server, until
+from tests.support.ports import free_port
 
 
 @asynccontextmanager

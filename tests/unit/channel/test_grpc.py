@@ -22,8 +22,9 @@ from dapr_shared.core.errors import GrpcCode
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import ChannelTls
 from dapr_shared.wire.http.messages import BodyTooLargeError
-from tests.support.app_servers import free_port, raw_server, until
+from tests.support.app_servers import raw_server, until
 from tests.support.grpc_apps import GrpcApp, grpc_server
+from tests.support.ports import free_port
 
 REF = AppRef("orders")
 

@@ -13,7 +13,8 @@ from dapr_shared.channel.h2c import H2cAppChannel
 from dapr_shared.contracts.invocation import AppTimeoutError, AppUnreachableError, ChannelError
 from dapr_shared.core.ids import AppRef
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError
-from tests.support.app_servers import H2cApp, HttpApp, free_port, raw_server
+from tests.support.app_servers import H2cApp, HttpApp, raw_server
+from tests.support.ports import free_port
 from tests.support.required import need_module
 
 REF = AppRef("orders")

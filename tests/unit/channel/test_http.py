@@ -21,7 +21,8 @@ from dapr_shared.contracts.invocation import (
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import ChannelTls
 from dapr_shared.wire.http.messages import BodyError, BodyTooLargeError
-from tests.support.app_servers import HttpApp, free_port, raw_server, until
+from tests.support.app_servers import HttpApp, raw_server, until
+from tests.support.ports import free_port
 
 REF = AppRef("orders")
 

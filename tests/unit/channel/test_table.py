@@ -15,7 +15,8 @@ from dapr_shared.channel.watch import AppWatch
 from dapr_shared.contracts.invocation import AppNotHealthyError, AppUnreachableError, ChannelError
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import AppChannel, ChannelProtocol, ChannelTls, HealthCheck
-from tests.support.app_servers import HttpApp, free_port, raw_server, until
+from tests.support.app_servers import HttpApp, raw_server, until
+from tests.support.ports import free_port
 
 A, B = AppRef("a"), AppRef("b")
 

@@ -18,7 +18,8 @@ from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.channel.schedule import ProbeSchedule
 from dapr_shared.channel.watch import AppWatch
 from dapr_shared.core.ids import AppRef
-from tests.support.app_servers import HttpApp, free_port, raw_server, until
+from tests.support.app_servers import HttpApp, raw_server, until
+from tests.support.ports import free_port
 
 
 class Observer:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import yaml
 
 from tests.support.http_peers import connected
 from tests.support.inprocess import inprocess
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
@@ -100,13 +100,7 @@ def desk(tmp_path):
 @pytest.fixture
 def ports():
     """Some ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(4)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    found = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return found
+    return free_ports(4)
 
 
 @pytest.fixture
