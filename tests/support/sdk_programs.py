@@ -1,6 +1,6 @@
 """Programs around an SDK of another language: one that answers calls, one that receives and prints what it gets.
 
-Both speak JSON lines: a call is `{"call": …}` on standard input and its answer `{"value": …}` or `{"error": …}` on
+Both speak JSON lines: a call is `{"call": …, …}` on standard input and its answer `{"value": …}` or `{"error": …}` on
 standard output; a received event is `{"at": …, "data": …}`.
 """
 
@@ -40,21 +40,30 @@ class CallingProgram:
         for line in self._process.stdout:
             self._answers.put(line)
 
-    def _ask(self, call: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def send(self, call: str, *words: Any, **given: Any) -> None:
+        """Ask for a call without waiting for what comes of it."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps({"call": call, **given}) + "\n")
+        asked = {"call": call, **given} | ({"words": words} if words else {})
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
+
+    def answered(self) -> bool:
+        """Whether an answer is there that was not taken."""
+        return not self._answers.empty()
+
+    def _ask(self, call: str, words: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        self.send(call, *words, **given)
         return json.loads(self._answers.get(timeout=PATIENCE))
 
-    def call(self, call: str, **given: Any) -> Any:
-        """The value of a call."""
-        answer = self._ask(call, given)
+    def call(self, call: str, *words: Any, **given: Any) -> Any:
+        """The value of a call, whose arguments are a list (`words`) or have names (`given`)."""
+        answer = self._ask(call, words, given)
         assert "value" in answer, answer
         return answer["value"]
 
-    def refused(self, call: str, **given: Any) -> str:
-        """The text of the error that the SDK returns."""
-        answer = self._ask(call, given)
+    def refused(self, call: str, *words: Any, **given: Any) -> str:
+        """The text of the error that the SDK throws or returns."""
+        answer = self._ask(call, words, given)
         assert "error" in answer, answer
         return answer["error"]
 

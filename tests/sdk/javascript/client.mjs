@@ -33,7 +33,7 @@ const readable = (_key, value) => (value instanceof Error ? value.message : valu
 const failure = (error) => ({ error: error instanceof Error ? error.message : JSON.stringify(error, readable) });
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { call, words } = JSON.parse(line);
+  const { call, words = [] } = JSON.parse(line);
   const [block, method] = call.split(".");
   let answer;
   try {

@@ -3,89 +3,21 @@
 from __future__ import annotations
 
 import json
-import queue
-import subprocess
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.apps import until
 from tests.support.instance import Instance, app, component, environment, free_ports, running, token_of
 from tests.support.node import node_with_packages
+from tests.support.sdk_programs import CallingProgram, ReceivingProgram, receiving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 HERE = Path(__file__).parent
-PATIENCE = 20.0
-"""Seconds that an answer, a start or an end of a program may take."""
-
-
-class Client:
-    """A running `client.mjs`: `call` is one call of the SDK's `DaprClient`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self.answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name="answers of client.mjs")
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self.answers.put(line)
-
-    def send(self, call: str, *words: Any) -> None:
-        """Ask for a call without waiting for what comes of it."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({"call": call, "words": words}) + "\n")
-        self._process.stdin.flush()
-
-    def _ask(self, call: str, *words: Any) -> dict[str, Any]:
-        self.send(call, *words)
-        return json.loads(self.answers.get(timeout=PATIENCE))
-
-    def call(self, call: str, *words: Any) -> Any:
-        """The value of a call such as `state.get`."""
-        answer = self._ask(call, *words)
-        assert "value" in answer, answer
-        return answer["value"]
-
-    def refused(self, call: str, *words: Any) -> str:
-        """The text of the error that the SDK throws or returns."""
-        answer = self._ask(call, *words)
-        assert "error" in answer, answer
-        return answer["error"]
-
-    def close(self) -> None:
-        """End the program, by force: it may be waiting for an instance that refuses it."""
-        self._process.kill()
-        self._process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                stream.close()
-
-
-@dataclass
-class Server:
-    """A running `server.mjs`."""
-
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    def lines(self) -> list[dict[str, Any]]:
-        """What it has printed, whole lines only."""
-        whole = self.output.read_text(encoding="utf-8").rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
-
-    def given(self, at: str, mark: str) -> list[Any]:
-        """The data of the messages of one subscription that carry the test's mark, in the order of arrival."""
-        return [line["data"] for line in self.lines() if line["at"] == at and mark in json.dumps(line["data"])]
 
 
 @dataclass
@@ -96,30 +28,25 @@ class World:
     node: str
     ports: dict[str, int]
     stack: ExitStack
-    mail: Server = field(init=False)
+    mail: ReceivingProgram = field(init=False)
     """Over HTTP."""
-    callback: Server = field(init=False)
+    callback: ReceivingProgram = field(init=False)
     """Over gRPC."""
-    _clients: dict[tuple[str, str], Client] = field(default_factory=dict, init=False)
+    _clients: dict[tuple[str, str], CallingProgram] = field(default_factory=dict, init=False)
 
-    def _start(self, name: str, *words: object, **streams: Any) -> subprocess.Popen[Any]:
+    def _command(self, name: str, *words: object) -> list[str]:
+        return [self.node, str(HERE / name), *map(str, words)]
+
+    def _port(self, protocol: str) -> int:
+        return self.instance.grpc_port if protocol == "grpc" else self.instance.http_port
+
+    def start_client(self, protocol: str, token: str) -> CallingProgram:
+        """A `client.mjs` with any token: `call` is one call of the SDK's `DaprClient`, such as `state.get`."""
         folder = self.instance.folder
-        with (folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [self.node, str(HERE / name), *map(str, words)],
-                cwd=folder,
-                env=environment(folder),
-                stderr=log,
-                **streams,
-            )
+        command = self._command("client.mjs", "127.0.0.1", self._port(protocol), protocol, token)
+        return CallingProgram(command, environment(folder), folder / "client.mjs.log")
 
-    def start_client(self, protocol: str, token: str) -> Client:
-        """A `client.mjs` with any token."""
-        port = self.instance.grpc_port if protocol == "grpc" else self.instance.http_port
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return Client(self._start("client.mjs", "127.0.0.1", port, protocol, token, **pipes))
-
-    def client(self, app_id: str, protocol: str) -> Client:
+    def client(self, app_id: str, protocol: str) -> CallingProgram:
         """The client of an app; it lives as long as the instance."""
         found = self._clients.get((app_id, protocol))
         if found is None:
@@ -127,25 +54,12 @@ class World:
             self.stack.callback(found.close)
         return found
 
-    @contextmanager
-    def server(self, app_id: str, *, run: int = 1, protocol: str = "http") -> Iterator[Server]:
-        """The server of an app for a block of code, started; at its end it must end with 0."""
-        output = self.instance.folder / f"{app_id}-{run}.jsonl"
-        port = self.instance.grpc_port if protocol == "grpc" else self.instance.http_port
-        words = (self.ports[app_id], "127.0.0.1", port, token_of(app_id), protocol)
-        with output.open("wb") as stream:
-            process = self._start("server.mjs", *words, stdin=subprocess.DEVNULL, stdout=stream)
-        made = Server(process, output)
-        try:
-            until(lambda: process.poll() is not None or made.lines())
-            assert process.poll() is None, (self.instance.folder / "server.mjs.log").read_text()
-            yield made
-            process.terminate()
-            assert process.wait(PATIENCE) == 0, (self.instance.folder / "server.mjs.log").read_text()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait(PATIENCE)
+    def server(self, app_id: str, *, run: int = 1, protocol: str = "http") -> AbstractContextManager[ReceivingProgram]:
+        """The `server.mjs` of an app for a block of code, started; at its end it must end with 0."""
+        folder = self.instance.folder
+        words = (self.ports[app_id], "127.0.0.1", self._port(protocol), token_of(app_id), protocol)
+        command = self._command("server.mjs", *words)
+        return receiving(command, environment(folder), folder / f"{app_id}-{run}.jsonl", folder / "server.mjs.log")
 
 
 @pytest.fixture(scope="session")
