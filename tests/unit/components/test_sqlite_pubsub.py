@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from dapr_shared.components.sqlite import pubsub_statements as statements
-from dapr_shared.components.sqlite.pubsub_schema import APPLICATION, VERSION
+from dapr_shared.components.sqlite.pubsub_schema import LAYOUT
 from dapr_shared.components.sqlite.pubsub_settings import SqlitePubSubSettings
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.pubsub import BrokerFullError, BulkEntry, Outcome, PublishRequest
@@ -280,14 +280,14 @@ async def test_version_is_kept(tmp_path):
     path = tmp_path / "p.db"
     async with sqlite_broker(path) as broker:
         await publish(broker, "a")
-    assert rows(path, "PRAGMA application_id") == [(APPLICATION,)]
-    assert rows(path, "PRAGMA user_version") == [(VERSION,)]
-    rows(path, f"PRAGMA user_version = {VERSION + 1}")
+    assert rows(path, "PRAGMA application_id") == [(LAYOUT.application,)]
+    assert rows(path, "PRAGMA user_version") == [(LAYOUT.version,)]
+    rows(path, f"PRAGMA user_version = {LAYOUT.version + 1}")
     with pytest.raises(BackendError, match=r"written by a newer dapr-shared \(layout 2, this one knows 1\): upgrade"):
         async with sqlite_broker(path):
             pass
     assert rows(path, "SELECT count(*) FROM messages") == [(1,)]
-    assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
+    assert rows(path, "PRAGMA user_version") == [(LAYOUT.version + 1,)]
 
 
 async def test_file_of_others(tmp_path):

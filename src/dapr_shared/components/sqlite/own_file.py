@@ -84,6 +84,11 @@ class Layout:
     """`steps[n]` leads from version n to n + 1."""
     tables: frozenset[str]
 
+    @property
+    def version(self) -> int:
+        """The version that this code reads and writes."""
+        return len(self.steps)
+
     async def open(self, settings: OwnFileSettings, stack: AsyncExitStack) -> Database:
         """Open the file, made and brought to this version where needed. Raises `BackendError`; then it is as it was."""
         database = Database(
@@ -103,9 +108,9 @@ class Layout:
         version = self._checked_version(cursor)
         for step in self.steps[version:]:
             cursor.execute(step).fetchall()
-        if version != len(self.steps):
+        if version != self.version:
             cursor.execute(f"PRAGMA application_id = {self.application}")
-            cursor.execute(f"PRAGMA user_version = {len(self.steps)}")
+            cursor.execute(f"PRAGMA user_version = {self.version}")
 
     def _check(self, cursor: Cursor) -> None:
         self._checked_version(cursor)
@@ -118,9 +123,9 @@ class Layout:
         version = _number(cursor, "PRAGMA user_version")
         if application != self.application and (application or version or _tables(cursor)):
             raise BackendError(f"the file is used by something else: give {self.type} a file of its own")
-        if version > len(self.steps):
+        if version > self.version:
             raise BackendError(
-                f"the file was written by a newer dapr-shared (layout {version}, this one knows {len(self.steps)}): "
+                f"the file was written by a newer dapr-shared (layout {version}, this one knows {self.version}): "
                 "upgrade this one, or give it another file",
             )
         return version

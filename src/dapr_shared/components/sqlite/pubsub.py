@@ -36,13 +36,11 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from dapr_shared.components.delivery import Backoff, Member
-from dapr_shared.components.sqlite import pubsub_schema as schema
 from dapr_shared.components.sqlite import pubsub_statements as statements
 from dapr_shared.components.sqlite import pubsub_upkeep as upkeep
-from dapr_shared.components.sqlite.database import Database, DatabaseOptions
-from dapr_shared.components.sqlite.location import parse_location
 from dapr_shared.components.sqlite.pubsub_group import Ledger, Shared, SqliteGroup
 from dapr_shared.components.sqlite.pubsub_neighbours import Neighbours
+from dapr_shared.components.sqlite.pubsub_schema import LAYOUT
 from dapr_shared.components.sqlite.pubsub_settings import SqlitePubSubSettings
 from dapr_shared.components.sqlite.pubsub_statements import NewMessage
 from dapr_shared.components.sqlite.pubsub_sweep import Sweeper
@@ -80,25 +78,12 @@ class SqlitePubSub(PubSub[SqlitePubSubSettings]):
     """`None` before the start and after the end."""
 
     def data_location(self) -> str | None:
-        path = parse_location(self.settings.connection_string).path
-        return None if path is None else f"sqlite:{path.resolve()}"
+        return self.settings.place
 
     async def start(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        location = parse_location(settings.connection_string)
-        if location.path is None:
-            raise BackendError("pubsub.sqlite needs a file")
-        database = Database(
-            DatabaseOptions(
-                location=location,
-                timeout=settings.timeout,
-                busy_timeout=settings.busy_timeout,
-                synchronous=settings.synchronous,
-                exclusive=settings.exclusive,
-            ),
-        )
-        await database.start(stack, migrate=schema.migrate, check=schema.check)
-        self._neighbours = Neighbours(location.path, self._wake)
+        database = await LAYOUT.open(settings, stack)
+        self._neighbours = Neighbours(settings.file, self._wake)
         stack.callback(self._neighbours.close)
         self._neighbours.open()
         self._groups: dict[tuple[str, str], SqliteGroup] = {}

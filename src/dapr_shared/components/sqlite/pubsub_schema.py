@@ -1,4 +1,4 @@
-"""The file of `pubsub.sqlite`: its tables, its version, and the check of a file that is opened.
+"""The file of `pubsub.sqlite`: its tables, its version, as `own_file` opens it.
 
 Last step of the request road and first of the delivery road.
 
@@ -15,22 +15,12 @@ Last step of the request road and first of the delivery road.
                 whether they live; `beat` grows while they have messages, so that one that hangs is noticed
     totals      one row: the bytes of payload in `messages`
 
-The version is SQLite's `user_version`.
+The version is the number of steps of `LAYOUT`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from dapr_shared.contracts.component import BackendError
-
-if TYPE_CHECKING:
-    from dapr_shared.components.sqlite.cursor import Cursor
-
-VERSION = 1
-"""Of the layout that this code reads and writes."""
-APPLICATION = 0x44504231
-"""SQLite's `application_id` of these files."""
+from dapr_shared.components.sqlite.own_file import Layout
 
 FREE = 0
 """Owner of a delivery that any instance may take."""
@@ -60,48 +50,9 @@ INSERT INTO totals VALUES (1, 0);
 """  # noqa: S608 - a constant is put in
 """From an empty file to version 1."""
 
-_STEPS = (_FIRST,)
-"""`_STEPS[n]` leads from version n to n + 1."""
-
-_TABLES = frozenset({"messages", "groups", "deliveries", "owners", "totals"})
-
-
-def migrate(cursor: Cursor) -> None:
-    """Bring the file to this version, in one transaction. Raises `BackendError` for a file of others or a newer one."""
-    version = _checked_version(cursor)
-    for number in range(version, VERSION):
-        cursor.execute(_STEPS[number]).fetchall()
-    if version != VERSION:
-        cursor.execute(f"PRAGMA application_id = {APPLICATION}")
-        cursor.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def check(cursor: Cursor) -> None:
-    """Raise `BackendError` where the file is not one of this version, or a table is missing."""
-    _checked_version(cursor)
-    missing = _TABLES - _tables(cursor)
-    if missing:
-        raise BackendError(f"the file is not whole: it has no table {', '.join(sorted(missing))}; restore a backup")
-
-
-def _checked_version(cursor: Cursor) -> int:
-    application = _number(cursor, "PRAGMA application_id")
-    version = _number(cursor, "PRAGMA user_version")
-    if application != APPLICATION and (application or version or _tables(cursor)):
-        raise BackendError("the file is used by something else: give pubsub.sqlite a file of its own")
-    if version > VERSION:
-        raise BackendError(
-            f"the file was written by a newer dapr-shared (layout {version}, this one knows {VERSION}): "
-            "upgrade this one, or give it another file",
-        )
-    return version
-
-
-def _tables(cursor: Cursor) -> set[str]:
-    rows = cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall()
-    return {str(row[0]) for row in rows}
-
-
-def _number(cursor: Cursor, statement: str) -> int:
-    row = cursor.execute(statement).fetchone()
-    return 0 if row is None else int(row[0])
+LAYOUT = Layout(
+    "pubsub.sqlite",
+    0x44504231,
+    (_FIRST,),
+    frozenset({"messages", "groups", "deliveries", "owners", "totals"}),
+)

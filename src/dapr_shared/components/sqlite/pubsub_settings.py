@@ -7,21 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from dapr_shared.components.sqlite.location import parse_location
-from dapr_shared.contracts.settings import Kind, Setting, SettingError, Settings
+from dapr_shared.components.sqlite.own_file import OwnFileSettings
+from dapr_shared.contracts.settings import Kind, Setting
 
 
-class SqlitePubSubSettings(Settings, frozen=True, kw_only=True):
+class SqlitePubSubSettings(OwnFileSettings, frozen=True, kw_only=True):
     """The settings of `pubsub.sqlite`."""
 
-    connection_string: Annotated[
-        str,
-        Setting(
-            "Path of the file, on a disk of this machine; it belongs to this component type alone.",
-            aliases=("url",),
-            example="data/pubsub.db",
-        ),
-    ]
     retention: Annotated[
         float,
         Setting(
@@ -69,9 +61,6 @@ class SqlitePubSubSettings(Settings, frozen=True, kw_only=True):
             "How long a failed message waits at most.", Kind.DURATION, unit="seconds", minimum=0.001, example="60s"
         ),
     ] = 60.0
-    timeout: Annotated[
-        float, Setting("How long a call may take.", Kind.DURATION, unit="seconds", minimum=1, example="20s")
-    ] = 20.0
     busy_timeout: Annotated[
         float,
         Setting(
@@ -86,13 +75,3 @@ class SqlitePubSubSettings(Settings, frozen=True, kw_only=True):
             choices=("full", "normal"),
         ),
     ] = "full"
-    exclusive: Annotated[
-        bool,
-        Setting("Refuse a file that another instance holds in the same way (by a lock on <file>.lock).", Kind.BOOLEAN),
-    ] = False
-
-    def __post_init__(self) -> None:
-        """Check what no single annotation says. Raises `SettingError`."""
-        location = parse_location(self.connection_string)
-        if location.path is None or location.read_only:
-            raise SettingError("connectionString", "must name a file that may be written")
