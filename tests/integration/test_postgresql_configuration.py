@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from dapr_shared.components.postgresql import configuration as configuration_module
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.configuration import (
     ConfigurationItem,
@@ -216,3 +217,42 @@ async def test_stopped_while_it_listens(server, database, given):  # noqa: F811
         )
 
     await until(none, seconds=10)
+
+
+async def test_channels_that_nobody_uses_are_let_go(server, database, given):  # noqa: F811
+    """Apps may name channels: one is listened to while it has a subscription, and again when it gets one anew."""
+    put(server, database, "a", "1")
+    del given["notifyChannel"]
+    async with opened(TYPE, given) as store:
+        for _ in range(2):
+            for number in range(20):
+                request = SubscribeConfigurationRequest(("a",), {"pgNotifyChannel": f"c{number}"})
+                await (await store.subscribe(request, Told())).stop()
+        assert not store._channels
+        told = Told()
+        await store.subscribe(SubscribeConfigurationRequest(("a",), {"pgNotifyChannel": "config"}), told)
+        put(server, database, "a", "2")
+        await told.last("a", "2")
+
+
+async def test_a_subscription_that_asks_for_too_much_holds_up_no_other(server, database, given, monkeypatch):  # noqa: F811
+    """Where all of the table is more than is read at once, those that name their keys are told all the same, however many."""
+    monkeypatch.setattr(configuration_module, "MAX_ITEMS", 3)
+    monkeypatch.setattr(configuration_module, "CHUNK", 2)
+    for key in "abc":
+        put(server, database, key, "1")
+    async with opened(TYPE, given) as store:
+        every, some, others = Told(), Told(), Told()
+        await store.subscribe(SubscribeConfigurationRequest(()), every)
+        await store.subscribe(SubscribeConfigurationRequest(("a", "b")), some)
+        for key in "de":
+            put(server, database, key, "1")
+        await store.subscribe(SubscribeConfigurationRequest(("c", "d", "e")), others)
+        put(server, database, "a", "2")
+        put(server, database, "e", "2")
+        server.sql("NOTIFY config, 'everything'", database)
+        await some.last("a", "2")
+        await others.last("e", "2")
+        server.sql("""NOTIFY config, '{"data":{"key":"\\u0000"}}'""", database)
+        put(server, database, "b", "3")
+        await some.last("b", "3")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 MAX_ITEMS = 10_000
 """Most rows that are read at once: without keys, all of the table."""
+CHUNK = 500
+"""Keys of one look for changes. All that subscriptions name together may be more than `MAX_ITEMS`."""
 PAUSES = (0.1, 5.0)
 """Seconds until the first new try after the connection was lost, and at most; doubled with each."""
 ALIVE = 15.0
@@ -51,6 +54,10 @@ CHANNEL_KEY = "pgnotifychannel"
 
 _CHANNEL = re.compile(r"[a-z0-9./_]{1,63}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+class TooManyItemsError(BackendError):
+    """More rows than are read at once."""
 
 
 class PostgresConfigurationSettings(PostgresSettings, frozen=True, kw_only=True):
@@ -91,6 +98,8 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
         await client.start(stack, self._wait_for)
         self._subscriptions: set[_Subscription] = set()
         self._channels: dict[str, asyncio.Future[None]] = {}
+        self._users: Counter[str] = Counter()
+        """How many subscriptions each channel has."""
         self._dirty: set[str] = set()
         self._all_dirty = False
         self._heard = 0
@@ -118,9 +127,14 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
                 "a subscription needs the setting notifyChannel, or the metadata pgNotifyChannel: up to 63 lower-case "
                 "letters, digits, '.', '/' and '_'"
             )
-        await self._listen_to(channel)
-        heard = self._heard
-        found = _Subscription(self, request.keys, handler, await self._read(request.keys))
+        self._users[channel] += 1
+        try:
+            await self._listen_to(channel)
+            heard = self._heard
+            found = _Subscription(self, channel, request.keys, handler, await self._read(request.keys))
+        except BaseException:
+            self._leave(channel)
+            raise
         self._subscriptions.add(found)
         if heard != self._heard:  # what was told while the items were read was not told to this one
             self._all_dirty = True
@@ -130,6 +144,15 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
     def forget(self, subscription: _Subscription) -> None:
         """The subscription has ended."""
         self._subscriptions.discard(subscription)
+        self._leave(subscription.channel)
+
+    def _leave(self, channel: str) -> None:
+        """One subscription needs the channel no more; without any it is not listened to. Apps may name channels."""
+        self._users[channel] -= 1
+        if self._users[channel] <= 0:
+            del self._users[channel]
+            self._channels.pop(channel, None)
+            self._relisten.set()
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
         values = [list(keys)] if keys else []
         rows = await self._open().read(lambda connection: connection.fetch(sql, *values))
         if len(rows) > MAX_ITEMS:
-            raise BackendError(
+            raise TooManyItemsError(
                 f"the table {self.settings.table} has more than {MAX_ITEMS} rows for this: name fewer keys"
             )
         items: dict[str, ConfigurationItem] = {}
@@ -205,14 +228,20 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
         while not connection.is_closed():
             if self._relisten.is_set():
                 self._relisten.clear()
-                for channel in [name for name in self._channels if name not in listening]:
+                for channel in listening - self._channels.keys():
                     async with asyncio.timeout(self.settings.timeout):
-                        await connection.add_listener(channel, self._notified)
-                    listening.add(channel)
-                    if not self._channels[channel].done():
-                        self._channels[channel].set_result(None)
-                    self._all_dirty = True  # what changed while nobody listened
-                    self._look.set()
+                        await connection.remove_listener(channel, self._notified)
+                    listening.discard(channel)
+                for channel in list(self._channels):
+                    if channel not in listening:
+                        async with asyncio.timeout(self.settings.timeout):
+                            await connection.add_listener(channel, self._notified)
+                        listening.add(channel)
+                        self._all_dirty = True  # what changed while nobody listened
+                        self._look.set()
+                    waiting = self._channels.get(channel)  # `None`: left meanwhile
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(None)
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(ALIVE):
@@ -253,12 +282,22 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
         subscriptions = list(self._subscriptions)
         if not subscriptions:
             return
-        if dirty is None and all(subscription.keys for subscription in subscriptions):
-            dirty = {key for subscription in subscriptions for key in subscription.keys}
-        items = await self._read(() if dirty is None else dirty)
+        wanted = {key for subscription in subscriptions for key in subscription.keys} if dirty is None else dirty
+        items: dict[str, ConfigurationItem] = {}
+        named = sorted(wanted)
+        for start in range(0, len(named), CHUNK):
+            items |= await self._read(named[start : start + CHUNK])
+        everything: dict[str, ConfigurationItem] | None = None
+        if dirty is None and not all(subscription.keys for subscription in subscriptions):
+            try:
+                everything = await self._read(())
+            except TooManyItemsError as error:  # no news for those that want all; the others are told theirs
+                self.waits_for = str(error)
         for subscription in subscriptions:
-            keys = dirty if dirty is not None else items.keys() | subscription.known.keys()
-            subscription.compare(keys, items)
+            if dirty is not None or subscription.keys:
+                subscription.compare(named if dirty is not None else subscription.keys, items)
+            elif everything is not None:
+                subscription.compare(everything.keys() | subscription.known.keys(), everything)
 
     async def _close(self) -> None:
         for task in self._tasks:
@@ -271,6 +310,7 @@ class _Subscription(ConfigurationSubscription):
     def __init__(
         self,
         store: PostgresConfigurationStore,
+        channel: str,
         keys: tuple[str, ...],
         handler: Handler,
         known: dict[str, ConfigurationItem],
@@ -278,6 +318,7 @@ class _Subscription(ConfigurationSubscription):
         self._store = store
         self._handler = handler
         self._stopped = False
+        self.channel = channel
         self.keys = frozenset(keys)
         self.known = known
 
@@ -301,6 +342,8 @@ class _Subscription(ConfigurationSubscription):
             self._handler(news)
 
     async def stop(self) -> None:
+        if self._stopped:
+            return
         self._stopped = True
         self._store.forget(self)
 
@@ -332,6 +375,7 @@ def _key_of(payload: str) -> str | None:
     if not isinstance(data, dict):
         return None
     for name, value in cast("dict[str, object]", data).items():
-        if name.lower() == "key" and isinstance(value, str):
+        # PostgreSQL has no NUL in its texts, and would refuse it with all other keys beside it.
+        if name.lower() == "key" and isinstance(value, str) and "\0" not in value:
             return value
     return None
