@@ -158,7 +158,9 @@ def _page(page: object) -> tuple[int, int]:
     limit, token = given.get("limit") or 0, given.get("token") or "0"
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MAX_OFFSET:
         raise BackendError("page.limit must be a whole number, at least 0")
-    if not isinstance(token, str) or not token.isascii() or not token.isdecimal() or int(token) > MAX_OFFSET:
+    # Looked at by its length first: Python refuses to read a number of thousands of digits.
+    digits = token if isinstance(token, str) and len(token) <= len(str(MAX_OFFSET)) else ""
+    if not isinstance(token, str) or not digits.isascii() or not digits.isdecimal() or int(digits) > MAX_OFFSET:
         raise BackendError("page.token is not one of this store's")
     return limit, int(token)
 
