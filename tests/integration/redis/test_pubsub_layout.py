@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import BulkEntry, Outcome, PublishRequest
 from tests.support.component_pubsub import Inbox, ask, drained, publish
 from tests.support.redis_components import opened
@@ -180,3 +181,15 @@ async def test_limits(broker_at):
         await inbox.count(5)
     assert inbox.most_running == 3
     assert len(inbox.texts + other.texts) == 50
+
+
+async def test_a_topic_is_no_key_of_an_app(broker_at, redis):
+    """A topic with two bars would put a stream where another app's value belongs: it is refused, and nothing is written."""
+    async with broker_at() as broker:
+        with pytest.raises(BackendError, match="must not contain"):
+            await broker.publish(PublishRequest("stock||cart", b"1"))
+        failures = await broker.bulk_publish("stock||cart", [BulkEntry("1", b"1")], {})
+        assert [failure.entry_id for failure in failures] == ["1"]
+        with pytest.raises(BackendError, match="must not contain"):
+            await broker.subscribe(ask(topic="stock||cart"), Inbox())
+    assert redis("EXISTS", "stock||cart") == ["0"]

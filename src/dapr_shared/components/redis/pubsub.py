@@ -179,6 +179,7 @@ class RedisPubSub(PubSub[RedisPubSubSettings]):
 
     async def subscribe(self, request: SubscribeRequest, handler: Handler) -> Subscription:
         shared = self._open()
+        check_topic(request.topic)
         key = (request.topic, request.group)
         while (group := self._groups.get(key)) is None or group.closing is not None:
             if group is not None and group.closing is not None:
@@ -201,7 +202,8 @@ class RedisPubSub(PubSub[RedisPubSubSettings]):
         return self._shared
 
     def _add(self, topic: str, data: bytes, content_type: str, metadata: Mapping[str, str]) -> Command:
-        """The command that publishes. Raises `BackendError` for what is no text."""
+        """The command that publishes. Raises `BackendError` for what is no text, or no topic."""
+        check_topic(topic)
         trim: Command = ()
         if self.settings.max_len_approx:
             trim = ("MAXLEN", "~", self.settings.max_len_approx)
@@ -240,3 +242,12 @@ class RedisPubSub(PubSub[RedisPubSubSettings]):
             await asyncio.wait(closing)
         self._shared = None
         await asyncio.gather(*(watcher.end() for watcher in self._watchers.values()))
+
+
+def check_topic(topic: str) -> None:
+    """Refuse a topic that could be the key of an app's value or lock, `app||key`: a state store may share the server.
+
+    Raises `BackendError`. The stream would stand where the other app's value belongs.
+    """
+    if "||" in topic:
+        raise BackendError("a topic must not contain '||': keys of apps do")
