@@ -88,11 +88,14 @@ class ConfigurationBlock:
         presence = self._presences.get(caller.ref)
         if presence is None or presence.channel is None:
             raise errors.APP_CHANNEL_NIL(detail="cannot subscribe to configuration updates")
-        wanted = _sorted(keys)
-        for known in self._listeners.values():
-            if known.ref == caller.ref and known.task is not None and known.same(store, wanted, metadata):
-                return known.id
+        known = self._same(caller, store, keys, metadata)
+        if known is not None:
+            return known.id
         listener = await self._subscribe(caller, opened, keys, metadata)
+        known = self._same(caller, store, keys, metadata)
+        if known is not None:  # the app asked twice at the same time
+            await self.close(listener)
+            return known.id
         work = self._delivery.run(listener, presence)
         listener.task = asyncio.create_task(work, name=f"configuration of {store} for {caller.ref}")
         return listener.id
@@ -145,6 +148,14 @@ class ConfigurationBlock:
         await asyncio.gather(*(self.close(listener) for listener in list(self._listeners.values())))
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    def _same(self, caller: Caller, store: str, keys: Sequence[str], metadata: Mapping[str, str]) -> Listener | None:
+        """The app's own subscription for just this, if it has one."""
+        wanted = _sorted(keys)
+        for known in self._listeners.values():
+            if known.ref == caller.ref and known.task is not None and known.same(store, wanted, metadata):
+                return known
+        return None
 
     async def _subscribe(
         self,

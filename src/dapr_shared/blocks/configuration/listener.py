@@ -52,6 +52,8 @@ class Listener:
         self.ended = False
         self._overflow = overflow
         self._subscription: ConfigurationSubscription | None = None
+        self._binding = asyncio.Lock()
+        """Of two that bind it, as a reload does while the app subscribes, the second would forget the first's."""
         self._pending: dict[str, ConfigurationItem] = {}
         self._wake = asyncio.Event()
 
@@ -66,7 +68,12 @@ class Listener:
 
         `catch_up`: tell what is there now as well, because changes may have been missed.
         """
-        await self.unbind()
+        async with self._binding:
+            if self.component is not component:
+                await self._bind(component, catch_up=catch_up)
+
+    async def _bind(self, component: ConfigurationStore[Any], *, catch_up: bool) -> None:
+        await self._unbind()
         request = SubscribeConfigurationRequest(self.keys, self.metadata)
         subscription = await component.subscribe(request, self.changed)
         if self.ended:  # meanwhile
@@ -78,6 +85,10 @@ class Listener:
 
     async def unbind(self) -> None:
         """End the subscription at the store."""
+        async with self._binding:
+            await self._unbind()
+
+    async def _unbind(self) -> None:
         subscription, self._subscription, self.component = self._subscription, None, None
         if subscription is not None:
             with suppress(BackendError):  # its component may be closed: then it has ended with it
