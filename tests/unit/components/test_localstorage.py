@@ -117,3 +117,10 @@ def test_folders_of_the_system(path):
     """Parts of the system that hold no files of apps are refused."""
     with pytest.raises(SettingError):
         decode_settings(LocalStorageBinding.settings_type, {"rootPath": path})
+
+
+@pytest.mark.parametrize("path", ["/", "/run", "/var/.."])
+def test_a_folder_with_parts_of_the_system_in_it_is_refused(path):
+    """A folder that has such a part in it is refused as well: from `/` an app would read `/proc/1/environ`."""
+    with pytest.raises(SettingError, match="parts of the system"):
+        decode_settings(LocalStorageBinding.settings_type, {"rootPath": path})

@@ -13,8 +13,10 @@ import asyncio
 import contextlib
 from binascii import Error as Base64Error
 from binascii import a2b_base64
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 import orjson
@@ -26,8 +28,12 @@ from dapr_shared.contracts.settings import Kind, Setting, SettingError, Settings
 from dapr_shared.core.ids import random_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AsyncExitStack
 
+T = TypeVar("T")
+THREADS = 4
+"""Files of one component that are worked on at a time; further calls wait, and those of other components do not."""
 REFUSED = ("/proc", "/sys", "/boot", "/var/run/secrets", "/run/secrets")
 """Folders that hold no files of apps (reference components §5)."""
 
@@ -54,6 +60,8 @@ class LocalStorageSettings(Settings, frozen=True, kw_only=True):
         refused = {Path(path).resolve() for path in REFUSED}
         if folder in refused or not refused.isdisjoint(folder.parents):
             raise SettingError("rootPath", f"{folder} is in a part of the system that holds no files of apps")
+        if any(folder in path.parents for path in refused):  # `/`: an app would read /proc/…/environ
+            raise SettingError("rootPath", f"{folder} has parts of the system in it that hold no files of apps")
 
     @property
     def folder(self) -> Path:
@@ -81,6 +89,9 @@ class LocalStorageBinding(OutputBinding[LocalStorageSettings]):
         except OSError as error:
             raise BackendError(f"rootPath {folder} cannot be made: {error.strerror or error}") from error
         self._folder = ConfinedFolder(folder)
+        # Not the loop's own threads: names of hosts are resolved there, also for apps that never use this folder.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=self.context.name)
+        stack.callback(self._threads.shutdown, wait=False)
         stack.callback(self._forget)
 
     async def invoke(self, request: BindingRequest) -> BindingResponse | None:
@@ -90,15 +101,18 @@ class LocalStorageBinding(OutputBinding[LocalStorageSettings]):
         name = request.metadata.get("fileName", "")
         match request.operation:
             case "create":
-                kept = await asyncio.to_thread(folder.write, name or random_id(), content(request.data))
+                kept = await self._run(folder.write, name or random_id(), content(request.data))
                 return BindingResponse(orjson.dumps({"fileName": kept}))
             case "get":
-                return BindingResponse(await asyncio.to_thread(folder.read, name, self.settings.max_file_size))
+                return BindingResponse(await self._run(folder.read, name, self.settings.max_file_size))
             case "delete":
-                await asyncio.to_thread(folder.remove, name)
+                await self._run(folder.remove, name)
                 return None
             case _:
-                return BindingResponse(orjson.dumps(await asyncio.to_thread(folder.list, name)))
+                return BindingResponse(orjson.dumps(await self._run(folder.list, name)))
+
+    def _run(self, work: Callable[..., T], *given: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *given))
 
     def _forget(self) -> None:
         self._folder = None
