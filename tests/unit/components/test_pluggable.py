@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -16,6 +18,7 @@ import pytest
 from dapr_shared._proto import components_pb, reflection_alpha_pb, reflection_pb, rpc_pb, wellknown_pb
 from dapr_shared.components.catalog import Catalog, UnknownTypeError
 from dapr_shared.components.pluggable import connection as pluggable_connection
+from dapr_shared.components.pluggable import sockets as pluggable_sockets
 from dapr_shared.components.pluggable.connection import PluggableSettings
 from dapr_shared.components.pluggable.pubsub import PluggablePubSub
 from dapr_shared.components.pluggable.secretstores import PluggableSecretStore
@@ -423,3 +426,41 @@ async def test_publishing(program, opened):
     sent = components_pb.PublishRequest.FromString(program.called[-1][1])
     assert (sent.topic, sent.data, sent.content_type, dict(sent.metadata)) == ("t", b"1", "text/plain", {"a": "b"})
     assert sent.pubsub_name == "mine"
+
+
+async def test_those_who_waited_for_a_slow_start_do_not_each_wait_for_another(opened, program, monkeypatch):
+    """While a program takes too long to initialise, one call waits for it; the others fail with that one's error."""
+    component = await opened()
+    monkeypatch.setattr(pluggable_connection, "CALL_TIMEOUT", 0.3)
+    await program.stop()
+    program.answers["Init"] = lambda _: asyncio.sleep(2, b"")
+    program.called.clear()
+    await program.start()
+
+    results = await asyncio.gather(*(component.get(GetRequest(str(n))) for n in range(5)), return_exceptions=True)
+
+    assert all(isinstance(result, BackendError) for result in results)
+    assert program.methods().count("Init") == 1
+
+
+def test_the_default_folder_of_somebody_else_is_not_looked_into(monkeypatch, tmp_path):
+    """A folder in /tmp that another user made, or a link, has no components: they would be given secrets."""
+    listening = socket.socket(socket.AF_UNIX)
+    folder = Path(tempfile.mkdtemp(prefix="plug-"))
+    try:
+        listening.bind(str(folder / "odd.sock"))
+        monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+        monkeypatch.setattr(pluggable_sockets, "DEFAULT_FOLDER", str(folder))
+        assert socket_names() == {"odd"}
+        link = tmp_path / "link"
+        link.symlink_to(folder)
+        monkeypatch.setattr(pluggable_sockets, "DEFAULT_FOLDER", str(link))
+        assert socket_names() == frozenset()
+        monkeypatch.setattr(pluggable_sockets, "DEFAULT_FOLDER", str(folder))
+        monkeypatch.setattr(pluggable_sockets, "_TRUSTED", (12345,))
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert socket_names() == frozenset()
+        assert pluggable_row("state.odd") is None
+    finally:
+        listening.close()
+        shutil.rmtree(folder)

@@ -121,7 +121,8 @@ class Connection:
                 await self._initialise(self)
             except BackendError as error:
                 self._failed_for, self._problem = identity, str(error)
-                self._retry_at = now + self._delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                # From now on, not from when it began: those who waited for a slow `Init` would each wait for another.
+                self._retry_at = asyncio.get_running_loop().time() + self._delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
                 self._delay = min(self._delay * 2, RETRY_LONGEST)
                 raise
             self._ready_for, self._failed_for, self._delay = identity, None, RETRY_FIRST

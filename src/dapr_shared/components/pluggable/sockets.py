@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "DAPR_COMPONENTS_SOCKETS_FOLDER"
 DEFAULT_FOLDER = "/tmp/dapr-components-sockets"  # noqa: S108 - Dapr's
 
+_TRUSTED = (0,)
+"""Users beside this one who may make the default folder."""
+
 _ADAPTERS: Mapping[str, tuple[str, str]] = {
     "bindings": ("bindings:PluggableBinding", "An output binding"),
     "pubsub": ("pubsub:PluggablePubSub", "A message broker"),
@@ -33,10 +36,24 @@ def sockets_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER)
 
 
+def _entries() -> list[Path]:
+    """What is in the folder. Raises `OSError`.
+
+    Anybody may make a folder in `/tmp`, and whoever answers at its sockets is given the secrets of components. So one
+    that nobody has named, but which is there by default, must be this user's or root's (as a volume of Kubernetes is).
+    """
+    folder = sockets_folder()
+    if not os.environ.get(FOLDER_VARIABLE):
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (*_TRUSTED, os.geteuid()):
+            return []
+    return list(folder.iterdir())
+
+
 def socket_names() -> frozenset[str]:
     """The names of the components that have a socket now; empty where the folder is absent or cannot be read."""
     try:
-        return frozenset(path.stem for path in sockets_folder().iterdir() if _is_socket(path))
+        return frozenset(path.stem for path in _entries() if _is_socket(path))
     except OSError:
         return frozenset()
 
@@ -45,7 +62,7 @@ def socket_of(component_type: str) -> Path | None:
     """The socket of a type, whatever the case of its name; `None`: there is none."""
     _, _, name = component_type.strip().casefold().partition(".")
     try:
-        found = sorted(path for path in sockets_folder().iterdir() if path.stem.casefold() == name)
+        found = sorted(path for path in _entries() if path.stem.casefold() == name)
     except OSError:
         return None
     return next((path for path in found if _is_socket(path)), None)
