@@ -17,6 +17,12 @@ _TRACE = frozenset({"traceparent", "tracestate"})
 _TOKEN = "dapr-api-token"  # noqa: S105 - the name of a metadata key
 
 
+_LONGEST_HEADER = 4096
+"""Characters of one value of response metadata in a header."""
+_ALL_HEADERS = 6 * 1024
+"""Bytes of all of them: gRPC's clients end a call whose headers are larger than 8 KiB."""
+
+
 class BindingsRpc:
     """Turns gRPC messages into calls of the bindings block."""
 
@@ -57,12 +63,19 @@ def _metadata(call: GrpcCall, given: dict[str, str]) -> dict[str, str]:
 
 
 async def _send_headers(call: GrpcCall, metadata: Mapping[str, str]) -> None:
-    """Response metadata as headers too, as far as it can stand in them (reference grpc-api §1.3)."""
-    headers: list[tuple[str, str | bytes]] = [
-        (f"metadata.{name}".lower(), value)
-        for name, value in metadata.items()
-        if not name.lower().endswith("-bin") and _plain(name) and value.isascii() and value.isprintable()
-    ]
+    """Response metadata as headers too, as far as it can stand in them (reference grpc-api §1.3).
+
+    What is too large for a header is in the message alone.
+    """
+    headers: list[tuple[str, str | bytes]] = []
+    left = _ALL_HEADERS
+    for name, value in metadata.items():
+        size = len(name) + len(value) + 41  # HTTP/2 counts 32 for each, and there is the prefix
+        if size > left or len(value) > _LONGEST_HEADER:
+            continue
+        if not name.lower().endswith("-bin") and _plain(name) and value.isascii() and value.isprintable():
+            headers.append((f"metadata.{name}".lower(), value))
+            left -= size
     if headers:
         await call.wire.send_initial_metadata(headers)
 
