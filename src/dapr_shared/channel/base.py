@@ -16,7 +16,9 @@ from dapr_shared.channel.concurrency import DEFAULT_WAITING, CallSlots, HeldBody
 from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
+    AppTimeoutError,
     AppUnreachableError,
+    ChannelBusyError,
     ChannelError,
     InvokeRequest,
     InvokeResponse,
@@ -101,7 +103,8 @@ class AppChannel(ABC):
         self.healthy = properties.health is None
         """Whether the app takes calls. With health checks on it is false until the first good probe."""
         self.on_unreachable: Callable[[], None] = _nobody
-        """Called when a call did not reach the app, so that whoever watches the app looks at once."""
+        """Called when a call did not reach the app and when the app closed a connection, so that whoever watches the app
+        looks at once."""
         self._slots = CallSlots(properties.max_concurrency, waiting)
         self._closed = False
 
@@ -139,9 +142,10 @@ class AppChannel(ABC):
         try:
             self._check_open()
             response = await self._send(request, timeout)
-        except AppUnreachableError:
+        except ChannelError as exc:
             slots.give_back()
-            self.on_unreachable()
+            if not isinstance(exc, AppTimeoutError | ChannelBusyError):  # it broke off, or was not there
+                self.on_unreachable()
             raise
         except BaseException:
             slots.give_back()
@@ -213,6 +217,10 @@ class AppChannel(ABC):
                 pass
         self._closed = True
         await self._close()
+
+    def _connection_lost(self) -> None:
+        """Say that the app has closed a connection, to whoever watches it then."""
+        self.on_unreachable()
 
     def _check_open(self) -> None:
         if self._closed:

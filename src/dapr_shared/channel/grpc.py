@@ -149,7 +149,8 @@ class GrpcAppChannel(AppChannel):
         tls = await asyncio.to_thread(_tls_options, self._tls) if self.properties.protocol == "grpcs" else None
         # The message around a body has a method, a content type and a query of its own.
         message_bytes = self._body_bytes + 64 * 1024 if self._body_bytes else 0
-        self._client = GrpcClient(self._where, ClientOptions(max_message_bytes=message_bytes, tls=tls))
+        options = ClientOptions(max_message_bytes=message_bytes, tls=tls)
+        self._client = GrpcClient(self._where, options, on_lost=self._connection_lost)
 
     async def _send(self, request: InvokeRequest, timeout: float | None) -> InvokeResponse:  # noqa: ASYNC109 - the wire's
         client = self.client

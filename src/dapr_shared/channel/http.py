@@ -68,6 +68,7 @@ class HttpAppChannel(AppChannel):
             self._context = await asyncio.to_thread(app_context, self._tls)
         try:
             self._client = self._connect(self._limits)
+            self._client.on_idle_lost = self._connection_lost
         except ValueError as exc:
             raise ChannelConfigurationError(f"channel.address: {self.properties.address!r}: {exc}") from exc
 

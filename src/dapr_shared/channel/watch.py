@@ -27,20 +27,27 @@ GROWTH = 1.5
 """What each delay is longer than the one before, so that an app that comes is seen within half of its absence."""
 PRESENT_DELAY = 15.0
 """Seconds between looks at a reachable app without health checks. A call that does not reach it is seen at once."""
+AFTER_A_HINT = 0.5
+"""Seconds from the look that a hint causes to one more: an app that is ending may close its port last."""
 CLOSEST = 0.1
-"""Seconds between two looks at one app at least, however many calls fail."""
+"""Seconds between two looks that hints cause at one app at least, however many calls fail. The first comes at once: an
+app that starts quickly is back within the tenth of a second."""
 
 
 class _Watched:
     """What is known about one app."""
 
-    __slots__ = ("changed", "channel", "delay", "health", "looked", "reachable", "scheduled")
+    __slots__ = ("changed", "channel", "delay", "health", "hinted", "hurried", "looked", "reachable", "scheduled")
 
     def __init__(self, channel: AppChannel, health: HealthProbe | None) -> None:
         self.channel = channel
         self.health = health
         self.reachable: bool | None = None
         self.delay = FIRST_DELAY
+        self.hinted = False
+        """Whether the next look is to be followed by one more soon."""
+        self.hurried = float("-inf")
+        """The loop's time of the last look that a hint caused."""
         self.looked = float("-inf")
         self.changed = 0.0
         """The loop's time when `reachable` became what it is."""
@@ -96,26 +103,33 @@ class AppWatch:
         return asyncio.get_running_loop().time() - watched.changed
 
     def suspect(self, ref: AppRef) -> None:
-        """Say that a call did not reach the app. Looks soon, unless the app is known to be absent."""
+        """Say that a call did not reach the app, or that the app closed a connection. Looks soon, unless it is absent.
+
+        An app that closes a connection which nobody was using is mostly tidying up, but it may have ended; one that is
+        back within a second would not be missed otherwise, nor asked again what it wants.
+        """
         watched = self._watched.get(ref)
         if watched is not None and watched.reachable is not False:
-            self._hurry(watched)
+            watched.hinted = True
+            self._hurry(watched, watched.hurried)
 
     def expect(self, ref: AppRef) -> None:
         """Say that the app shows signs of life (it has called, it was refreshed). Looks soon, and often again."""
         watched = self._watched.get(ref)
         if watched is not None and not watched.reachable:
             watched.delay = FIRST_DELAY
-            self._hurry(watched)
+            self._hurry(watched, watched.looked)
 
-    def _hurry(self, watched: _Watched) -> None:
+    def _hurry(self, watched: _Watched, last: float) -> None:
         if watched.scheduled is not None:
-            since = asyncio.get_running_loop().time() - watched.looked
+            since = asyncio.get_running_loop().time() - last
             self._schedule.hurry(watched.scheduled, max(0.0, CLOSEST - since))
 
     async def _look(self, watched: _Watched) -> float:
         """One look at an app; returns the seconds until the next one."""
         watched.looked = asyncio.get_running_loop().time()
+        if watched.hinted:
+            watched.hurried = watched.looked
         health = watched.health
         if health is None or not watched.reachable:
             reachable = await watched.channel.reachable()
@@ -124,14 +138,15 @@ class AppWatch:
                 if health is not None:
                     health.absent()
                 return self._absent_delay(watched)
+        hinted, watched.hinted = watched.hinted, False
         if health is None:
-            return _jitter(PRESENT_DELAY)
+            return AFTER_A_HINT if hinted else _jitter(PRESENT_DELAY)
         answer = await health.probe()
         if not answer.status:
             self._note(watched, reachable=await watched.channel.reachable())
             if not watched.reachable:
                 return self._absent_delay(watched)
-        return _jitter(health.interval)
+        return min(AFTER_A_HINT, health.interval) if hinted else _jitter(health.interval)
 
     def _note(self, watched: _Watched, *, reachable: bool) -> None:
         if not self._current(watched) or watched.reachable is reachable:

@@ -16,7 +16,7 @@ from dapr_shared.channel.base import ChannelProperties, HealthProperties
 from dapr_shared.channel.http import HttpAppChannel
 from dapr_shared.channel.reach import accepts_tcp
 from dapr_shared.channel.schedule import ProbeSchedule
-from dapr_shared.channel.watch import AppWatch
+from dapr_shared.channel.watch import CLOSEST, AppWatch
 from dapr_shared.core.ids import AppRef
 from tests.support.app_servers import HttpApp, raw_server, until
 from tests.support.ports import free_port
@@ -318,3 +318,22 @@ async def test_a_hurried_probe_runs_once():
         schedule.hurry(scheduled)
         await asyncio.sleep(0.1)
         assert len(runs) == 1
+
+
+async def test_a_hint_is_followed_by_two_looks():
+    """An app whose connection was closed is looked at at once, though somebody has just looked, and once more soon after."""
+    port = free_port()
+    async with watching() as (watch, told), AsyncExitStack() as stack:
+        orders = app(port)
+        server = AsyncExitStack()
+        await server.enter_async_context(raw_server(HttpApp(), port=port))
+        stack.push_async_callback(server.aclose)
+        watch.add(orders)
+        await until(lambda: watch.reachable(orders.ref))
+        looked = watch._watched[orders.ref].looked
+        watch.suspect(orders.ref)
+        await until(lambda: watch._watched[orders.ref].looked > looked)
+        assert watch._watched[orders.ref].looked - looked < CLOSEST
+        await server.aclose()  # after the first look, as one that closes its port last
+        await until(lambda: watch.reachable(orders.ref) is False)
+        assert told[-1] == ("orders", "reachable", False)

@@ -78,6 +78,22 @@ async def test_it_reconnects(desk, closed_port) -> None:
     assert (await client.unary(ECHO, b"x")).data == b"x"
 
 
+async def test_a_connection_that_is_lost_without_a_call_is_told(desk) -> None:
+    """When the server goes while no call is in flight, whoever asked is told; the client's own end is not told."""
+    lost = asyncio.Event()
+    server = await desk.serve(ALL_KINDS)
+    client = GrpcClient(server.address, on_lost=lost.set)
+    try:
+        assert (await client.unary(ECHO, b"x")).data == b"x"
+        client.reconnect()
+        assert (await client.unary(ECHO, b"x")).data == b"x"
+        assert not lost.is_set()
+        await desk.close()
+        await asyncio.wait_for(lost.wait(), 20)
+    finally:
+        await client.aclose()
+
+
 async def test_a_lost_connection_is_unreachable(desk) -> None:
     """A call whose server dies is UNAVAILABLE and unreachable."""
     started = asyncio.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -156,6 +157,22 @@ async def test_connections_are_reused_last_in_first_out(client_of):
             await client.request("GET", b"/", [])
             assert client._idle[-1] is first
         assert app.connections == 5
+
+
+async def test_an_idle_connection_that_the_origin_closes_is_told(client_of):
+    """Whoever asked is told of a kept connection that the origin closes, and of none that the client closes itself."""
+    lost: list[bool] = []
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(origin(OK))
+        async with client_of(app, limits=ClientLimits(idle_timeout=0.05)) as client:
+            client.on_idle_lost = lambda: lost.append(True)
+            await client.request("GET", b"/", [])
+            await until(lambda: not client.connections)  # idle for too long
+            assert not lost
+            client.limits = ClientLimits()
+            await client.request("GET", b"/", [])
+            await stack.aclose()
+            await until(lambda: lost == [True])
 
 
 async def test_requests_wait_for_a_connection(client_of):

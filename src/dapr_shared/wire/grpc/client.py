@@ -21,7 +21,7 @@ from dapr_shared.wire.grpc.metadata import Pairs, received_metadata, request_met
 from dapr_shared.wire.grpc.serving import close, is_being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 _LIFE_JITTER: Final = 0.1
 _BACK_OFF_FIRST_MS: Final = 100
@@ -125,7 +125,14 @@ class GrpcAnswer:
 class _Channel:
     """A grpc.aio channel with the calls in flight on it; closes when it is retired and the last of them ends."""
 
-    def __init__(self, target: str, options: ClientOptions, now: float, open_channels: set[_Channel]) -> None:
+    def __init__(
+        self,
+        target: str,
+        options: ClientOptions,
+        now: float,
+        open_channels: set[_Channel],
+        on_lost: Callable[[], None] | None,
+    ) -> None:
         self.expires = now + options.life * (1 + random.uniform(-_LIFE_JITTER, _LIFE_JITTER))  # noqa: S311 - jitter
         self._calls = 0
         self._retired = False
@@ -141,6 +148,11 @@ class _Channel:
             )
             self.raw = grpc.aio.secure_channel(target, credentials, options=options.arguments())
         open_channels.add(self)
+        self._watching: asyncio.Task[None] | None = None
+        if on_lost is not None:
+            self._watching = asyncio.get_running_loop().create_task(
+                self._watch(on_lost), name=f"connection to {target}"
+            )
 
     def begin(self) -> None:
         self._calls += 1
@@ -177,7 +189,19 @@ class _Channel:
     async def close(self) -> None:
         """Cancel the calls in flight and disconnect."""
         self._open_channels.discard(self)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self.raw.close()
+
+    async def _watch(self, on_lost: Callable[[], None]) -> None:
+        """Tell when the connection is lost, in use or not."""
+        state = self.raw.get_state()
+        while not self._retired:
+            await self.raw.wait_for_state_change(state)
+            before, state = state, self.raw.get_state()
+            if before is grpc.ChannelConnectivity.READY and state is not before and not self._retired:
+                on_lost()
 
     def _close_when_idle(self) -> None:
         if self._retired and not self._calls and self in self._open_channels and self._closing is None:
@@ -278,10 +302,16 @@ class GrpcClient:
     `ClientOptions.user_agent`).
     """
 
-    def __init__(self, target: str, options: ClientOptions | None = None) -> None:
-        """`target` is `host:port` or `unix:path`. Connects with the first call; use it on one event loop."""
+    def __init__(
+        self, target: str, options: ClientOptions | None = None, *, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        """`target` is `host:port` or `unix:path`. Connects with the first call; use it on one event loop.
+
+        `on_lost` is called when the server closes the connection or breaks it off, also while no call is in flight.
+        """
         self.target = target
         self._options = options or ClientOptions()
+        self._on_lost = on_lost
         self._channel: _Channel | None = None
         self._open_channels: set[_Channel] = set()
         self._closed = False
@@ -352,7 +382,7 @@ class GrpcClient:
         if self._channel is not None and now >= self._channel.expires:
             self.reconnect()
         if self._channel is None:
-            self._channel = _Channel(self.target, self._options, now, self._open_channels)
+            self._channel = _Channel(self.target, self._options, now, self._open_channels, self._on_lost)
         return self._channel
 
 

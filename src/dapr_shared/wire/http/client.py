@@ -29,7 +29,7 @@ from dapr_shared.wire.http.limits import ClientLimits
 
 if TYPE_CHECKING:
     import ssl as tls
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from dapr_shared.wire.http.messages import Body, Headers
 
@@ -88,6 +88,8 @@ class HttpClient:
         """Connections that are open or being opened."""
         self._waiters: deque[asyncio.Future[ClientConnection | None]] = deque()
         self._closed = False
+        self.on_idle_lost: Callable[[], None] | None = None
+        """Called when the origin has closed a connection that waited in the pool."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -325,7 +327,9 @@ class HttpClient:
     def connection_ended(self, connection: ClientConnection) -> None:
         """Forget a connection (called by the connection, once or more)."""
         if connection in self._idle:
-            self._idle.remove(connection)
+            self._idle.remove(connection)  # not by us: what we close has left the pool before
+            if self.on_idle_lost is not None and not self._closed:
+                self.on_idle_lost()
         if connection in self._open:
             self._open.remove(connection)
             self._give_up_slot()
