@@ -102,9 +102,9 @@ async def world(components, metrics, caller, monkeypatch):
     monkeypatch.setattr(outbox_relay, "WAITS", (0.02, 0.02, 0.02))
     monkeypatch.setattr(outbox_relay, "TROUBLE_FIRST", 0.01)
     monkeypatch.setattr(outbox_relay, "TROUBLE_LONGEST", 0.02)
-    monkeypatch.setattr(outbox_relay, "RETRY_FIRST", 0.01)
     made = World(components, metrics, caller)
-    made.relays._retry_delay = 0.01
+    made.relays._upkeep.first = 0.01
+    made.relays._upkeep.hurry()
     async with AsyncExitStack() as stack:
         await made.start(stack)
         yield made

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dapr_shared.blocks.bindings.delivery import route_of
 from dapr_shared.blocks.bindings.output import INPUT, has_direction
+from dapr_shared.blocks.upkeep import Upkeep
 from dapr_shared.channel.binding_callbacks import list_bindings, wants_binding
 from dapr_shared.channel.grpc import GrpcAppChannel
 from dapr_shared.contracts.bindings import InputBinding, ReadRequest
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 ASK_TIMEOUT = 3.0
 """Seconds that an app may take to say whether it wants a binding; Dapr's value (reference http-api §13)."""
-RETRY_FIRST = 0.5
-RETRY_LONGEST = 30.0
-"""Seconds between two tries of what failed: asking the app, reading from a binding."""
 DEFAULT_IN_FLIGHT = 100
 """Events of one binding with the app at a time, where the app sets no limit."""
 STOP_GRACE = 5.0
@@ -65,48 +63,20 @@ class AppBindings:
         self._answers: dict[str, bool] = {}
         """What the app last said, by binding; bindings that it was not asked about are missing."""
         self._ask = True
-        self._dirty = False
-        self._closing = False
-        self._retry_delay = RETRY_FIRST
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._upkeep = Upkeep(f"input bindings of {presence.ref}", self._look, events)
 
     def kick(self, *, ask: bool = False) -> None:
         """Look at the state soon and do what is missing; `ask`: ask the app again as well."""
         if ask:
             self._ask = True
-            self._retry_delay = RETRY_FIRST
-        self._dirty = True
-        if self._task is None and not self._closing:
-            name = f"input bindings of {self.presence.ref}"
-            self._task = asyncio.get_running_loop().create_task(self._work(), name=name)
+            self._upkeep.hurry()
+        self._upkeep.kick()
 
     async def close(self, grace: float) -> None:
         """End all readings; what is in flight may take `grace` seconds."""
-        self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._upkeep.close()
         running, self.running = dict(self.running), {}
         await asyncio.gather(*(self._stop(name, one, grace) for name, one in running.items()))
-
-    async def _work(self) -> None:
-        try:
-            while self._dirty and not self._closing:
-                self._dirty = False
-                if await self._look():
-                    self._retry_delay = RETRY_FIRST
-                else:
-                    self._again_later()
-        except Exception as error:  # noqa: BLE001 - a defect with one app is looked at again, not the end of its events
-            self._events.defect(f"input bindings of {self.presence.ref}", error)
-            self._again_later()
-        finally:
-            self._task = None
-            if self._dirty and not self._closing:
-                self.kick()
 
     async def _look(self) -> bool:
         """Do what is missing; false where something has to be tried again."""
@@ -199,14 +169,6 @@ class AppBindings:
     async def _stop(self, name: str, running: Running, grace: float) -> None:
         await running.reading.stop(grace)
         self._events.binding_stopped(self.presence.ref, name)
-
-    def _again_later(self) -> None:
-        if self._closing:
-            return
-        delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, RETRY_LONGEST)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self.kick)
 
 
 def _is_explicit(component: AnyInput) -> bool:

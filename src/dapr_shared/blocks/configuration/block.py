@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dapr_shared.blocks.configuration.listener import MAX_PENDING, Listener
 from dapr_shared.blocks.counted import Counted
+from dapr_shared.blocks.upkeep import Upkeep
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.configuration import ConfigurationStore, GetConfigurationRequest, Items
 from dapr_shared.core import errors
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 MAX_SUBSCRIPTIONS = 1_000
 """Subscriptions of one app at a time, of both protocols."""
-RETRY_FIRST = 0.5
-RETRY_LONGEST = 30.0
-"""Seconds between two tries to subscribe at a store that fails."""
 
 
 class ConfigurationBlock:
@@ -52,11 +50,7 @@ class ConfigurationBlock:
         self._metrics = metrics
         self._events = events
         self._listeners: dict[str, Listener] = {}
-        self._retry_delay = RETRY_FIRST
-        self._timer: asyncio.TimerHandle | None = None
-        self._dirty = False
-        self._mending: asyncio.Task[None] | None = None
-        self._closed = False
+        self._upkeep = Upkeep("configuration subscriptions", self._look, events)
         presences.follow(self)
 
     async def get(self, caller: Caller, store: str, keys: Sequence[str], metadata: Mapping[str, str]) -> Items:
@@ -133,18 +127,11 @@ class ConfigurationBlock:
 
     def components_changed(self) -> None:
         """Components were opened or closed, or scopes have changed: look whose subscription is where it should be."""
-        self._dirty = True
-        if self._mending is None and not self._closed:
-            self._mending = asyncio.get_running_loop().create_task(self._mend(), name="configuration subscriptions")
+        self._upkeep.kick()
 
     async def aclose(self) -> None:
         """End all subscriptions; the streams of gRPC end with them."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._mending is not None:
-            self._mending.cancel()
-            await asyncio.gather(self._mending, return_exceptions=True)
+        await self._upkeep.close()
         await asyncio.gather(*(self.close(listener) for listener in list(self._listeners.values())))
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -186,25 +173,13 @@ class ConfigurationBlock:
             raise errors.CONFIGURATION_UNSUBSCRIBE(id=listener_id, detail="subscription does not exist")
         await self.close(listener)
 
-    async def _mend(self) -> None:
-        failed = False
-        try:
-            while self._dirty:
-                self._dirty = failed = False
-                for listener in list(self._listeners.values()):
-                    failed |= not await self._look(listener)
-        except Exception as error:  # noqa: BLE001 - a defect with one subscription is not the end of the others
-            self._events.defect("configuration subscriptions", error)
-            failed = True
-        finally:
-            self._mending = None
-        if failed:
-            delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, RETRY_LONGEST)
-            self._timer = asyncio.get_running_loop().call_later(delay, self.components_changed)
-        else:
-            self._retry_delay = RETRY_FIRST
+    async def _look(self) -> bool:
+        done = True
+        for listener in list(self._listeners.values()):
+            done &= await self._look_at(listener)
+        return done
 
-    async def _look(self, listener: Listener) -> bool:
+    async def _look_at(self, listener: Listener) -> bool:
         """Bring one subscription in step with the components; false where that has to be tried again."""
         if listener.ended:
             await self.close(listener)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dapr_shared.blocks.pubsub.subscriptions import MergedSubscriptions, TopicSubscription, merge
 from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
+from dapr_shared.blocks.upkeep import Upkeep
 from dapr_shared.channel.callbacks import AskedSubscription, SubscriptionListError, list_subscriptions
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.invocation import ChannelError
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 ASK_TIMEOUT = 10.0
 """Seconds that an app may take to list its subscriptions."""
-RETRY_FIRST = 0.5
-RETRY_LONGEST = 30.0
-"""Seconds between two tries of what failed: asking the app, subscribing at a broker."""
 DOUBT_CHECK = 0.2
 """Seconds until an app that a delivery did not reach is looked at again."""
 DEFAULT_IN_FLIGHT = 100
@@ -111,11 +109,7 @@ class AppSubscriptions:
         self._reachable = False
         self._doubted = False
         self._stopped = ""
-        self._closing = False
-        self._dirty = False
-        self._retry_delay = RETRY_FIRST
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.upkeep = Upkeep(f"subscriptions of {ref}", self._look, events)
 
     # What happens ----------------------------------------------------------------------------------------------------
 
@@ -133,7 +127,7 @@ class AppSubscriptions:
         if reachable:
             self._ask = True
             self._stopped = ""
-            self._retry_delay = RETRY_FIRST
+            self.upkeep.hurry()
         self.kick()
 
     def doubt(self) -> None:
@@ -155,46 +149,21 @@ class AppSubscriptions:
 
     def kick(self) -> None:
         """Look at the state soon and do what is missing."""
-        self._dirty = True
-        if self._task is None and not self._closing:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name=f"subscriptions of {self.ref}")
+        self.upkeep.kick()
 
     async def close(self, grace: float) -> None:
         """End all subscriptions; what is in flight may take `grace` seconds."""
-        self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        task = self._task
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await self.upkeep.close()
         running, self.running = list(self.running.values()), {}
         await asyncio.gather(*(self._stop(one, grace) for one in running))
 
     def settled(self) -> bool:
         """Whether nothing is left to do now; for tests and `refresh`."""
-        return self._task is None and not self._dirty
+        return self.upkeep.settled
 
     # What is done ----------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        try:
-            while self._dirty and not self._closing:
-                self._dirty = False
-                try:
-                    await self._look()
-                except Exception as error:  # noqa: BLE001 - a defect with one app is looked at again, not the end of its messages
-                    self._events.defect(f"subscriptions of {self.ref}", error)
-                    self._again_later()
-        except Exception as error:  # noqa: BLE001 - the next look mends what a failing broker or a defect left
-            self._events.defect(f"subscriptions of {self.ref}", error)
-            self._again_later()
-        finally:
-            self._task = None
-            if self._dirty and not self._closing:
-                self.kick()
-
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
         failed = False
         if self._doubted and self.channel is not None:
             if await self.channel.reachable():
@@ -217,12 +186,9 @@ class AppSubscriptions:
             if running.broker is None and not await self._start(running):
                 failed = True
             await self._pause_or_resume(running, why)
-        if failed:
-            self._again_later()
-        elif self._doubted:
-            self._again_later(DOUBT_CHECK)
-        else:
-            self._retry_delay = RETRY_FIRST
+        if self._doubted and not failed:
+            self.upkeep.again_in(DOUBT_CHECK)
+        return not failed
 
     def absent(self) -> str | None:
         """Why nothing can be delivered now; `None` when it can."""
@@ -334,12 +300,3 @@ class AppSubscriptions:
     def _tell_ignored(self, merged: MergedSubscriptions) -> None:
         for ignored in merged.ignored:
             self._events.resource_notice(f"app {self.ref}: {ignored}")
-
-    def _again_later(self, delay: float | None = None) -> None:
-        if self._closing:
-            return
-        if delay is None:
-            delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, RETRY_LONGEST)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self.kick)

@@ -18,6 +18,7 @@ import msgspec
 from dapr_shared.blocks.pubsub.envelope import EventError, read_object
 from dapr_shared.blocks.pubsub.topics import InternalTopics, consumer_group, topic_at_broker
 from dapr_shared.blocks.state.outbox import MARKER_PREFIX, OutboxConfig, outbox_config, published_event
+from dapr_shared.blocks.upkeep import Upkeep
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Outcome, PubSub, SubscribeRequest
 from dapr_shared.contracts.state import Consistency, DeleteRequest, GetRequest, StateStore
@@ -39,8 +40,7 @@ TROUBLE_FIRST = 0.5
 TROUBLE_LONGEST = 5.0
 """Seconds between two tries while the store or the broker fails; without end, as long as the relay runs."""
 RETRY_FIRST = 0.2
-RETRY_LONGEST = 30.0
-"""Seconds between two tries to subscribe to an internal topic."""
+"""Seconds until subscribing to an internal topic is tried again."""
 READY_TIMEOUT = 5.0
 """Seconds that a transaction waits for the subscription to the internal topic."""
 MAX_IN_FLIGHT = 100
@@ -99,11 +99,7 @@ class OutboxRelays:
         self._rolled_back: OrderedDict[str, None] = OrderedDict()
         self._changed = asyncio.Event()
         """Set, and replaced, whenever a relay has begun to run: for `wait_for`."""
-        self._dirty = False
-        self._closed = False
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._retry_delay = RETRY_FIRST
+        self._upkeep = Upkeep("outbox relays", self._look, events, first=RETRY_FIRST)
 
     # What the rest tells ---------------------------------------------------------------------------------------------
 
@@ -111,7 +107,7 @@ class OutboxRelays:
         """Serve exactly these apps, with the components that are open now."""
         self._apps = frozenset(apps)
         self._reserve()
-        self._kick()
+        self._upkeep.kick()
 
     def _reserve(self) -> None:
         """Close the internal topics to apps, before anybody can subscribe to one."""
@@ -145,42 +141,11 @@ class OutboxRelays:
 
     async def close(self, grace: float) -> None:
         """End all relays; what they have not finished goes back to its broker."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._upkeep.close()
         running, self._running = list(self._running.values()), {}
         await asyncio.gather(*(self._stop(one, grace) for one in running))
 
     # Subscribing -----------------------------------------------------------------------------------------------------
-
-    def _kick(self) -> None:
-        self._dirty = True
-        if self._task is None and not self._closed:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="outbox relays")
-
-    async def _work(self) -> None:
-        failed = False
-        try:
-            while self._dirty:
-                self._dirty = False
-                failed = not await self._look()
-        except Exception as error:  # noqa: BLE001 - the next look mends what a failing broker or a defect left
-            self._events.defect("outbox relays", error)
-            failed = True
-        finally:
-            self._task = None
-        if failed and not self._closed:
-            delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, RETRY_LONGEST)
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(delay, self._kick)
-        else:
-            self._retry_delay = RETRY_FIRST
-        if self._dirty:
-            self._kick()
 
     async def _look(self) -> bool:
         """Do what is missing; false: something has to be tried again."""

@@ -158,8 +158,8 @@ async def test_a_wrong_list_leaves_the_last_good_one(app, channel, lines, wrong)
 
 async def test_an_app_that_cannot_be_asked_is_asked_again(app, channel, monkeypatch):
     """A call for the list that did not reach the app is repeated until it does."""
-    monkeypatch.setattr(app_module, "RETRY_FIRST", 0.02)
-    app._retry_delay = 0.02
+    app.upkeep.first = 0.02
+    app.upkeep.hurry()
     channel.list = AppUnreachableError("refused")
     await begin(app, channel)
     assert channel.asked == 1
@@ -271,7 +271,7 @@ async def test_a_component_that_is_replaced(app, channel, new_broker, publish, c
 
 async def test_a_broker_that_refuses_is_tried_again(app, channel, broker, monkeypatch):
     """A subscription that the broker does not take is told and repeated."""
-    app._retry_delay = 0.02
+    app.upkeep._delay = 0.02
     subscribe, failures = broker.subscribe, [BackendError("down")]
 
     async def failing(request, handler):
@@ -288,7 +288,7 @@ async def test_a_broker_that_refuses_is_tried_again(app, channel, broker, monkey
 
 async def test_a_broker_that_fails_to_pause_is_tried_again(app, channel, monkeypatch, lines):
     """An exception of one look does not end the next ones."""
-    app._retry_delay = 0.02
+    app.upkeep._delay = 0.02
     await begin(app, channel, declared())
     member = app.running[KEY].broker
     failures = [BackendError("down")]
@@ -304,7 +304,7 @@ async def test_a_broker_that_fails_to_pause_is_tried_again(app, channel, monkeyp
             await pause()
 
     app.running[KEY].broker = Failing()
-    app._retry_delay = 0.02
+    app.upkeep._delay = 0.02
     app.reachable_changed(reachable=False)
     await until(lambda: app.running[KEY].paused)
     assert lines.of("defect")
@@ -403,7 +403,7 @@ async def test_close_while_the_app_is_asked(app, channel):
     await until(lambda: hanging.asked)
     await asyncio.wait_for(app.close(0), 5)
     app.kick()
-    assert app._task is None
+    assert app.upkeep._task is None
     assert not app.running
 
 
