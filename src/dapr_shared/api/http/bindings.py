@@ -26,6 +26,9 @@ _BINARY = b"application/octet-stream"
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}").fullmatch
 _LONGEST_VALUE = 4096
 """Characters of one value of response metadata in a header; clients bound the headers that they read."""
+_MOST_HEADERS = 80
+_ALL_HEADERS = 12 * 1024
+"""How many values, and characters of all, are in headers: Python's client takes 100 headers, Node's 16 KiB by default."""
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,8 +87,22 @@ def _type(data: bytes) -> bytes:
 
 
 def _headers(metadata: Mapping[str, str]) -> Headers:
-    """Response metadata as headers. It may be anything: a line end in a value would begin another header."""
-    return metadata_headers({name: _line(value) for name, value in metadata.items() if _NAME(name)})
+    """Response metadata as headers. It may be anything: a line end in a value would begin another header.
+
+    What is past the bounds is left out: the external system must not make the app's client give the answer up.
+    """
+    shown: dict[str, str] = {}
+    left = _ALL_HEADERS
+    for name, value in metadata.items():
+        if len(shown) == _MOST_HEADERS:
+            break
+        if _NAME(name):
+            line = _line(value)
+            left -= len(name) + len(line)
+            if left < 0:
+                break
+            shown[name] = line
+    return metadata_headers(shown)
 
 
 def _line(text: str) -> str:
