@@ -71,6 +71,29 @@ def test_other_blocks_can_be_read(page: Page) -> None:
             list(yaml.safe_load_all(block.text))
 
 
+NOT_RUN = {
+    ("README.md", "$ make test"): "runs the tests that this is one of",
+    ("docs/components/sqlite-blocks.md", "$ sqlite3 data/configuration.db"): "wants a program that is not needed else",
+    ("examples/03-a-store-of-your-own/README.md", "$ .venv/bin/python -m pip install"): "run by test_03",
+}
+"""Console blocks that no page's session runs, and why."""
+
+
+def test_commands_are_run() -> None:
+    """Every block of commands is marked to be run by a test, but for the few that are named with a reason."""
+    plain = {
+        (str(page.path.relative_to(CHECKOUT)), block.text)
+        for page in PAGES
+        for block in page.blocks
+        if block.language in {"console", "sh", "bash"} and block.mark != "run"
+    }
+    unexplained = {
+        one for one in plain if not any(one[0] == page and one[1].startswith(text) for page, text in NOT_RUN)
+    }
+    assert not unexplained
+    assert len(plain) == len(NOT_RUN)
+
+
 def test_the_reference_is_what_the_code_says() -> None:
     """docs/reference/ is what scripts/generate_docs.py writes now."""
     done = subprocess.run(
