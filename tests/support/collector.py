@@ -1,6 +1,6 @@
 """A collector of spans as a process of its own: OTLP over gRPC and HTTP, and Zipkin's JSON.
 
-Built on OpenTelemetry's own messages (`opentelemetry-proto`), since a real collector is a Go program of its own to build.
+Small and quick to start, on OpenTelemetry's own messages (`opentelemetry-proto`); the Collector itself is `otel_collector`.
 `python -m tests.support.collector OTLP_GRPC_PORT HTTP_PORT` prints one JSON line for each span that it is sent.
 """
 
