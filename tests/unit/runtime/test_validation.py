@@ -17,6 +17,14 @@ metadata: {{name: shop}}
 spec:
   tokens: [{{sha256: {DIGEST}}}]
 """
+TRACED = """\
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata: {{name: traced}}
+spec:
+  tracing:
+    {}
+"""
 
 
 @pytest.fixture
@@ -95,6 +103,9 @@ def test_what_is_right_has_no_problem(check, tmp_path):
         ),
         ([subscription("pubsbu"), component("pubsub", "pubsub.in-memory")], "warning", 5, "spec.pubsubname", "did you mean pubsub?"),
         ([subscription("pubsub", "event.type ==")], "error", 8, "spec.routes.rules[0].match", "does not compile: line 1, column 14"),
+        ([TRACED.format("otel: {endpointAddress: 'h:1', protocol: thrift}")], "error", 6, "spec.tracing.otel.protocol", "'thrift' is not one of http, grpc"),
+        ([TRACED.format("otel: {endpointAddress: 'h:1', protocol: grpc, timeout: soon}")], "error", 6, "spec.tracing.otel.timeout", "soon"),
+        ([TRACED.format("zipkin: {endpointAddress: 'localhost:9411'}")], "error", 6, "spec.tracing.zipkin.endpointAddress", "is not a URL such as"),
         ([component("s", "state.in-memory"), component("s", "state.in-memory")], "error", 10, "metadata.name", "the name is taken by"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from dapr_shared.resources.errors import did_you_mean
 from dapr_shared.resources.model import ChannelProtocol
 from dapr_shared.runtime.embedded import PUBSUB_NAME, STORE_NAME
 from dapr_shared.runtime.operators.weak_tokens import is_weak
+from dapr_shared.runtime.tracing import TracingConfigurationError, plan_of
 from dapr_shared.security.access_control import AccessPolicy
 from dapr_shared.security.api_access import ApiAccess
 from dapr_shared.security.errors import SecurityConfigurationError
@@ -122,6 +123,11 @@ class References:
                 ApiAccess(configuration)
             except SecurityConfigurationError as error:
                 self._error(configuration.origin, error.field, error.problem)
+        try:
+            plan_of(configuration, {})
+        except TracingConfigurationError as error:
+            field, _, problem = str(error).partition(" ")
+            self._error(configuration.origin, f"spec.{field.removesuffix(':')}", problem)
 
     # Components and what refers to them ------------------------------------------------------------------------------
     def _scopes(self, origin: Origin, scopes: Iterable[str]) -> None:
