@@ -1,4 +1,4 @@
-"""Spans of the real process at a collector, over each protocol: names, kinds, parents, attributes, services."""
+"""Spans of the real process at a collector, over each protocol: names, kinds, parent, attributes, services."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from dapr_shared._proto import runtime_pb
 from tests.support.apps import echo_app
+from tests.support.block_apps import BindingApp, GrpcBindingApp, binding_app, grpc_binding_app
 from tests.support.calls import grpc_channel
 from tests.support.collector import collector
 from tests.support.instance import app, component, free_ports, running, token_of, write_resources
@@ -275,3 +276,31 @@ def test_a_wrong_configuration_is_named_and_the_former_stays(tmp_path, tracing, 
         assert words in line["problem"]
         assert "all.yaml" in line["problem"]
         assert instance.ask("GET", "/v1.0/metadata", app="orders").status == 200
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_event_of_an_input_binding(tmp_path, protocol):
+    """Each event of a clock begins a trace with a span named for the binding, and the app gets its id."""
+    grpc_port, http_port = free_ports(2)
+    otel = {"endpointAddress": f"127.0.0.1:{grpc_port}", "protocol": "grpc", "isSecure": False}
+    made = GrpcBindingApp(wants=["clock"]) if protocol == "grpc" else BindingApp(wants={"/clock": 200})
+    serving = grpc_binding_app(made) if isinstance(made, GrpcBindingApp) else binding_app(made)
+    with serving as orders, collector(tmp_path / "collector", ports=(grpc_port, http_port)) as collected:
+        resources = [
+            configuration("traced", samplingRate="1", otel=otel),
+            app("orders", orders.port, protocol=protocol, configuration="traced"),
+            component("clock", "bindings.cron", schedule="@every 200ms"),
+        ]
+        with running(tmp_path / "i", resources=resources):
+            span = collected.wait_for(name="bindings/clock")[0]
+    first = orders.got[0]
+    parent = first.metadata["traceparent"] if protocol == "grpc" else first[1]["traceparent"]
+    assert parent == f"00-{span['trace_id']}-{span['span_id']}-01"
+    assert (span["service"], span["kind"], span["parent_id"], span["status"]) == ("orders", "client", "", "unset")
+    place = "/dapr.proto.runtime.v1.AppCallback/OnBindingEvent" if protocol == "grpc" else "POST /clock"
+    assert span["attributes"] == {
+        "db.name": "clock",
+        "db.system": "bindings",
+        "db.connection_string": place,
+        "rpc.service": "Dapr",
+    }

@@ -154,6 +154,13 @@ class SpanTable:
         context = traced.tracing.from_http(parent, state)
         return traced.begin(context, name, kind) if context is not None and context.remote else None
 
+    def begin_event(self, app: AppRef, name: str, parent: bytes | None, state: bytes | None) -> Span | None:
+        """The span of an event's delivery to an app; without a valid `parent` it begins a trace, at the app's own rate."""
+        traced = self._apps.get(app) if self.active else None
+        if traced is None or not traced.sinks:
+            return None
+        return traced.begin(traced.tracing.from_http(parent, state), name, "client")
+
 
 def _phrase(status: int) -> str:
     from http import HTTPStatus  # noqa: PLC0415 - for errors of sampled requests alone

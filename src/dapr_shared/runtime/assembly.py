@@ -187,7 +187,9 @@ def assemble(
     state = StateBlock(registry, metrics, Outbox(publish, outbox, clock))
     locks = LockBlock(registry)
     output = BindingsBlock(registry, metrics)
-    brought = BindingDeliveries(output, state, apps.answered, metrics, events, timeout=settings.app_delivery_timeout)
+    brought = BindingDeliveries(
+        output, state, apps.answered, metrics, events, timeout=settings.app_delivery_timeout, spans=tracing.table
+    )
     inputs = InputBindings(registry, presences, brought, events)
     told = ConfigurationDelivery(events, timeout=settings.app_delivery_timeout)
     configuration_block = ConfigurationBlock(registry, presences, told, metrics, events)

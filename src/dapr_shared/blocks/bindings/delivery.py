@@ -2,7 +2,7 @@
 
 Delivery road, from the block to the app channel. An event is accepted when the app has accepted it and what its answer
 asks for is done; an app that cannot be reached has answered nothing, so nothing is counted (design §5.14). Facts:
-reference http-api §13, grpc-api §3. Unlike daprd, which only logs it, an output binding or a state store that fails
+reference http-api §13, grpc-api §3, behaviours §7. Unlike daprd, which only logs it, an output binding or a state store that fails
 makes the event come again: the app's answer would be lost. One that does not exist is told and left.
 """
 
@@ -27,9 +27,10 @@ from dapr_shared.contracts.invocation import (
     NoSlotError,
 )
 from dapr_shared.core.errors import DaprError
+from dapr_shared.observability.spans import SpanTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dapr_shared._proto import common_pb
     from dapr_shared.blocks.bindings.output import BindingsBlock
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
     from dapr_shared.observability.events import Events
+    from dapr_shared.observability.spans import Span
+
+_ON_EVENT = "/dapr.proto.runtime.v1.AppCallback/OnBindingEvent"
+_TRACE = ("traceparent", "tracestate")
 
 
 class BindingDeliveries:
@@ -57,6 +62,7 @@ class BindingDeliveries:
         events: Events,
         *,
         timeout: float | None = None,
+        spans: SpanTable | None = None,
     ) -> None:
         """`answered`: the caller that an app's answer stands for (`AppRegistry.answered`).
 
@@ -68,6 +74,7 @@ class BindingDeliveries:
         self.metrics = metrics
         self.events = events
         self.timeout = timeout or None
+        self.spans = spans or SpanTable()
 
     def handler(self, presence: Presence, component: Opened[Any]) -> EventHandler:
         """The handler of one app's reading of one binding."""
@@ -89,6 +96,7 @@ class BindingDelivery:
         self._metrics = deliveries.metrics
         self._events = deliveries.events
         self._timeout = deliveries.timeout
+        self._spans = deliveries.spans
         self._presence = presence
         self._name = component.name
         self._route = route_of(component)
@@ -136,9 +144,38 @@ class BindingDelivery:
         return True
 
     async def _ask(self, channel: AppChannel, event: BindingEvent) -> BindingReply:
+        span = self._begin_span(channel, event.metadata)
+        if span is None:
+            return await self._send(channel, event.data, event.metadata)
+        metadata = {name: value for name, value in event.metadata.items() if name.lower() not in _TRACE}
+        metadata |= {name.decode(): value.decode("latin-1") for name, value in span.headers()}
+        problem: str | None = "the app did not answer"
+        try:
+            reply = await self._send(channel, event.data, metadata)
+            problem = None if reply.accepted else reply.words
+        finally:
+            span.end(problem)
+        return reply
+
+    async def _send(self, channel: AppChannel, data: bytes, metadata: Mapping[str, str]) -> BindingReply:
         if isinstance(channel, GrpcAppChannel):
-            return await deliver_event_grpc(channel, self._name, event.data, event.metadata, timeout=self._timeout)
-        return await deliver_event_http(channel, self._route, event.data, event.metadata, timeout=self._timeout)
+            return await deliver_event_grpc(channel, self._name, data, metadata, timeout=self._timeout)
+        return await deliver_event_http(channel, self._route, data, metadata, timeout=self._timeout)
+
+    def _begin_span(self, channel: AppChannel, metadata: Mapping[str, str]) -> Span | None:
+        """The span of an event, in the trace that its metadata names or a new one, if that is sampled and exported."""
+        if not self._spans.active:
+            return None
+        parent, state = (metadata.get(name, "").encode("latin-1", "replace") or None for name in _TRACE)
+        span = self._spans.begin_event(self._presence.ref, f"bindings/{self._name}", parent, state)
+        if span is not None:
+            span.attributes |= {
+                "db.name": self._name,
+                "db.system": "bindings",
+                "db.connection_string": _ON_EVENT if isinstance(channel, GrpcAppChannel) else f"POST /{self._name}",
+                "rpc.service": "Dapr",
+            }
+        return span
 
     def _failed(self, problem: str) -> Outcome:
         self._events.binding_event_failed(self._presence.ref, self._name, problem)
