@@ -162,10 +162,11 @@ async def test_an_app_that_cannot_be_asked_is_asked_again(app, channel, monkeypa
     app.upkeep.hurry()
     channel.list = AppUnreachableError("refused")
     await begin(app, channel)
-    assert channel.asked == 1
+    before = channel.asked  # on a busy machine more than once
+    assert before >= 1
     channel.list = answer(ASKS)
     await until(lambda: KEY in app.running)
-    assert channel.asked == 2
+    assert channel.asked > before
 
 
 async def test_an_empty_list_ends_what_was_asked_before(app, channel):
