@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,7 +14,7 @@ from dapr_shared.contracts.configuration import ConfigurationItem
 from tests.support.apps import until
 from tests.support.block_apps import BindingApp, ConfigurationStream, binding_app, write_item
 from tests.support.calls import call, grpc_channel
-from tests.support.instance import Instance, app, component, free_ports, running, token_of, write_resources
+from tests.support.instance import Instance, app, component, free_ports, running, start, token_of, write_resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -292,3 +293,59 @@ def test_a_reloaded_component_is_subscribed_to_again(tmp_path):
         write_item(other, "colour", ConfigurationItem("violet"))
         path = "/configuration/configstore/colour"
         until(lambda: w.orders.bodies(path) and w.orders.bodies(path)[-1]["items"]["colour"]["value"] == "violet")
+
+
+COLOUR = "/configuration/configstore/colour"
+
+
+def subscription_exists(instance: Instance, number: str) -> bool:
+    """Whether it did; it is ended."""
+    return instance.ask("GET", f"/v1.0/configuration/configstore/{number}/unsubscribe", app="orders").status == 200
+
+
+def test_a_subscription_over_http_outlives_a_killed_instance(tmp_path):
+    """After kill -9 and a start the app is told what has changed meanwhile, under the same id; an ended one stays ended."""
+    file = tmp_path / "config.db"
+    with binding_app(BindingApp()) as orders:
+        store = component("configstore", "configuration.sqlite", connectionString=str(file))
+        resources = [app("orders", orders.port), store]
+        first = start(tmp_path, resources=resources)
+        try:
+            subscribed, ended = (
+                first.ask("GET", f"/v1.0/configuration/configstore/subscribe?key={key}", app="orders").json()["id"]
+                for key in ("colour", "size")
+            )
+            assert subscription_exists(first, ended)
+        finally:
+            first.process.send_signal(SIGKILL)
+            first.process.wait(20)
+        write_item(file, "colour", ConfigurationItem("red"))
+        with running(tmp_path, resources=resources) as second:
+            until(lambda: orders.bodies(COLOUR))
+            assert orders.bodies(COLOUR)[0] == {"id": subscribed, "items": {"colour": {"value": "red", "version": "1"}}}
+            again = second.ask("GET", "/v1.0/configuration/configstore/subscribe?key=colour", app="orders")
+            assert again.json() == {"id": subscribed}
+            assert not subscription_exists(second, ended)
+            assert subscription_exists(second, subscribed)
+        with running(tmp_path, resources=resources) as third:
+            assert not subscription_exists(third, subscribed)
+
+
+@pytest.mark.parametrize("gone", ["app", "component", "scope"])
+def test_a_subscription_over_http_ends_with_its_app_or_component(tmp_path, gone):
+    """When the app or the component is removed, or the component closed to the app, it ends, and is not there again later."""
+    with world(tmp_path) as w:
+        number = w.get("configstore/subscribe?key=colour").json()["id"]
+        (kept,) = (tmp_path / "state" / "dapr-shared" / "configuration").iterdir()
+        assert number in kept.read_text()
+        orders = app("orders", w.orders.port)
+        store = component("configstore", "configuration.sqlite", connectionString=str(w.file))
+        closed = {**store, "scopes": ["stock"]}
+        other = {**store, "metadata": {"name": "other"}}  # with none at all, one of this name is built in
+        left = {"app": [store], "component": [orders, other], "scope": [orders, closed]}[gone]
+        write_resources(tmp_path / "resources" / "all.yaml", [*left, app("stock")])
+        until(lambda: number not in kept.read_text())
+        lines = len(w.instance.log())
+        write_resources(tmp_path / "resources" / "all.yaml", [orders, store, app("stock")])
+        w.instance.wait_for_line("resources reloaded", after=lines)
+        assert not subscription_exists(w.instance, number)

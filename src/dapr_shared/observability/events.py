@@ -362,7 +362,7 @@ class Events:
             )
 
     def memory_failed(self, file: str, problem: str) -> None:
-        """What an app last said it is subscribed to could not be read or kept over a restart."""
+        """What an app is subscribed to, at brokers or to configuration, could not be read or kept over a restart."""
         self.metrics.subscription_problems.child("", "memory").inc()
         held = self._limiter.held_back("memory_failed", file)
         if held is not None:

@@ -70,7 +70,7 @@ from dapr_shared.runtime.components import ComponentLoader, tell_problem
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.listeners import FrontListeners
 from dapr_shared.runtime.observer import AppObserver
-from dapr_shared.runtime.remembered import RememberedSubscriptions
+from dapr_shared.runtime.remembered import RememberedConfiguration, RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
 from dapr_shared.runtime.tls import FrontTls, front_tls
@@ -192,7 +192,8 @@ def assemble(
     )
     inputs = InputBindings(registry, presences, brought, events)
     told = ConfigurationDelivery(events, timeout=settings.app_delivery_timeout)
-    configuration_block = ConfigurationBlock(registry, presences, told, metrics, events)
+    kept = RememberedConfiguration(state_directory(settings.data_dir) / "configuration", events)
+    configuration_block = ConfigurationBlock(registry, presences, told, kept, metrics, events)
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
     invoke = InvokeBlock(
         channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None, spans=tracing.table

@@ -8,6 +8,7 @@ not changed is not touched, so that no request in flight of another app notices 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.diff import Plan
-    from dapr_shared.resources.model import Configuration, Subscription
+    from dapr_shared.resources.model import Component, Configuration, Subscription
     from dapr_shared.runtime.assembly import Parts
     from dapr_shared.runtime.sources import Sources
 
@@ -157,6 +158,7 @@ class Reloader:
         parts.outbox.set_apps(channels)  # first: it closes its topics to subscriptions
         await parts.subscriptions.set_apps(channels, resources.subscriptions, changed, LISTENER_GRACE)
         parts.subscriptions.components_changed()
+        parts.configuration.set_configured(partial(_gives, resources.components))
         await parts.presences.set_apps(channels, changed)
         parts.inputs.components_changed()
         parts.configuration.components_changed()
@@ -237,6 +239,16 @@ def _wrong_rules(subscriptions: Sequence[Subscription]) -> list[str]:
         except RuleError as error:
             problems.append(f"{subscription.origin}: Subscription {subscription.name}: {error}")
     return problems
+
+
+def _gives(components: Sequence[Component], app: AppRef, name: str) -> bool:
+    """Whether these resources give the app a component of this name."""
+    return any(
+        (component.name, component.namespace) == (name, app.namespace)
+        and (not component.scopes or app.app_id in component.scopes)
+        and (component.audience is None or app.app_id in component.audience)
+        for component in components
+    )
 
 
 def _addresses(listeners: Listeners) -> set[int | str]:

@@ -1,15 +1,18 @@
 """The configuration block: read items, subscribe to changes, and end subscriptions.
 
 Step 4 of the request road, and of the delivery road for changes. A subscription belongs to the app that made it: only
-that app can end it, and only it is told. Over gRPC it ends with its call. Over HTTP it lasts until it is ended, the app
-is removed or the instance ends; its changes are POSTed to the app (`delivery.py`). Facts: reference http-api §6 and §13,
+that app can end it, and only it is told. Over gRPC it ends with its call. Over HTTP it lasts until it is ended, or its
+app or its component is removed; it is kept over restarts of the instance, and its changes are POSTed to the app
+(`delivery.py`). Facts: reference http-api §6 and §13,
 grpc-api §1.4.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import msgspec
 
 from dapr_shared.blocks.configuration.listener import MAX_PENDING, Listener
 from dapr_shared.blocks.counted import Counted
@@ -19,7 +22,7 @@ from dapr_shared.contracts.configuration import ConfigurationStore, GetConfigura
 from dapr_shared.core import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dapr_shared.blocks.configuration.delivery import ConfigurationDelivery
     from dapr_shared.blocks.presence import Presence, Presences
@@ -33,6 +36,27 @@ MAX_SUBSCRIPTIONS = 1_000
 """Subscriptions of one app at a time, of both protocols."""
 
 
+class KeptSubscription(msgspec.Struct, frozen=True):
+    """One subscription over HTTP, as it is kept over restarts."""
+
+    id: str
+    store: str
+    keys: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
+
+
+class Memory(Protocol):
+    """Keeps each app's subscriptions over HTTP over restarts of the instance."""
+
+    def load(self, app: AppRef) -> Sequence[KeptSubscription]:
+        """What was kept last."""
+        ...
+
+    def save(self, app: AppRef, subscriptions: Sequence[KeptSubscription], /) -> None:
+        """Keep these instead."""
+        ...
+
+
 class ConfigurationBlock:
     """Configuration for many apps."""
 
@@ -41,15 +65,21 @@ class ConfigurationBlock:
         components: Components,
         presences: Presences,
         delivery: ConfigurationDelivery,
+        memory: Memory,
         metrics: DaprMetrics,
         events: Events,
     ) -> None:
         self._components = components
         self._presences = presences
         self._delivery = delivery
+        self._memory = memory
         self._metrics = metrics
         self._events = events
         self._listeners: dict[str, Listener] = {}
+        self._configured: Callable[[AppRef, str], bool] = lambda _app, _store: True
+        self._closed = False
+        self._recalled: set[AppRef] = set()
+        """Apps whose kept subscriptions are among the listeners."""
         self._upkeep = Upkeep("configuration subscriptions", self._look, events)
         presences.follow(self)
 
@@ -90,8 +120,8 @@ class ConfigurationBlock:
         if known is not None:  # the app asked twice at the same time
             await self.close(listener)
             return known.id
-        work = self._delivery.run(listener, presence)
-        listener.task = asyncio.create_task(work, name=f"configuration of {store} for {caller.ref}")
+        self._deliver(listener, presence)
+        self._keep(caller.ref)  # before the app is answered: what it was promised survives
         return listener.id
 
     async def unsubscribe(self, caller: Caller, store: str, listener_id: str) -> None:
@@ -116,14 +146,31 @@ class ConfigurationBlock:
 
     # What happens ----------------------------------------------------------------------------------------------------
 
-    def app_changed(self, presence: Presence, *, came: bool) -> None:
-        """See `PresenceFollower`; who brings changes waits at the presence itself."""
+    def app_changed(self, presence: Presence, *, came: bool) -> None:  # noqa: ARG002 - nothing is asked of the app
+        """See `PresenceFollower`; who brings changes waits at the presence itself. A new app's subscriptions are recalled."""
+        ref = presence.ref
+        if ref in self._recalled or presence.channel is None or self._closed:
+            return
+        self._recalled.add(ref)
+        for kept in self._memory.load(ref)[:MAX_SUBSCRIPTIONS]:
+            if kept.id not in self._listeners:
+                listener = Listener(ref, kept.store, _sorted(kept.keys), kept.metadata, self._overflow, id=kept.id)
+                self._listeners[listener.id] = listener
+                self._deliver(listener, presence)
+                self.components_changed()  # binds it, and tells what is there: something may have changed meanwhile
 
     def app_gone(self, presence: Presence) -> None:
-        """The app is removed: its subscriptions end."""
+        """The app is removed: its subscriptions end, and are forgotten."""
         for listener in self._of(presence.ref):
             listener.end()
+        self._recalled.discard(presence.ref)
+        if self._memory.load(presence.ref):
+            self._memory.save(presence.ref, ())
         self.components_changed()
+
+    def set_configured(self, configured: Callable[[AppRef, str], bool]) -> None:
+        """From now on this says whether a resource gives the app a component of a name, be it open or not."""
+        self._configured = configured
 
     def components_changed(self) -> None:
         """Components were opened or closed, or scopes have changed: look whose subscription is where it should be."""
@@ -131,6 +178,7 @@ class ConfigurationBlock:
 
     async def aclose(self) -> None:
         """End all subscriptions; the streams of gRPC end with them."""
+        self._closed = True
         await self._upkeep.close()
         await asyncio.gather(*(self.close(listener) for listener in list(self._listeners.values())))
 
@@ -171,7 +219,25 @@ class ConfigurationBlock:
         # Whether another app has a subscription of this id is nobody's business.
         if listener is None or listener.ref != caller.ref or (store is not None and listener.store != store):
             raise errors.CONFIGURATION_UNSUBSCRIBE(id=listener_id, detail="subscription does not exist")
+        kept = listener.task is not None
         await self.close(listener)
+        if kept:
+            self._keep(caller.ref)
+
+    def _deliver(self, listener: Listener, presence: Presence) -> None:
+        work = self._delivery.run(listener, presence)
+        listener.task = asyncio.create_task(work, name=f"configuration of {listener.store} for {listener.ref}")
+
+    def _keep(self, ref: AppRef) -> None:
+        """Keep what the app is subscribed to over HTTP now."""
+        self._memory.save(
+            ref,
+            [
+                KeptSubscription(listener.id, listener.store, listener.keys, dict(listener.metadata))
+                for listener in self._of(ref)
+                if listener.task is not None and not listener.ended
+            ],
+        )
 
     async def _look(self) -> bool:
         done = True
@@ -188,8 +254,11 @@ class ConfigurationBlock:
         if opened is None:
             if listener.task is None:  # a stream: its client sees the end, and subscribes elsewhere or gives up
                 await self.close(listener)
-            else:  # it lives on: the component may come back
+            elif self._configured(listener.ref, listener.store):  # it lives on: the component could not be opened
                 await listener.unbind()
+            else:
+                await self.close(listener)
+                self._keep(listener.ref)
             return True
         if opened.component is listener.component:
             return True

@@ -39,8 +39,11 @@ class Listener:
         keys: tuple[str, ...],
         metadata: Mapping[str, str],
         overflow: Callable[[Listener], None],
+        *,
+        id: str = "",  # noqa: A002 - its name
     ) -> None:
-        self.id = random_id()
+        """`id`: that of a subscription that was kept."""
+        self.id = id or random_id()
         self.ref = ref
         self.store = store
         self.keys = keys

@@ -47,7 +47,7 @@ class Memory(Protocol):
         """The last answer; empty when there is none."""
         ...
 
-    def save(self, app: AppRef, asked: Sequence[AskedSubscription]) -> None:
+    def save(self, app: AppRef, asked: Sequence[AskedSubscription], /) -> None:
         """Keep this answer."""
         ...
 
