@@ -47,6 +47,12 @@ class ResourceErrors(Exception):  # noqa: N818 - many errors in one
         return "\n".join(lines)
 
 
+def one_line(error: Exception) -> str:
+    """An error's text for a line of the log: what stands on lines of its own there is joined by semicolons."""
+    head, *rest = (line.strip() for line in str(error).splitlines() or [""])
+    return " ".join([head, "; ".join(rest)]) if rest else head
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something that Dapr ignores too and that is probably not meant: an unknown field, a document that was skipped."""

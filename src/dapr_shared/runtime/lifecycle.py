@@ -19,6 +19,7 @@ from dapr_shared.components.catalog import CatalogError
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.observability.logs import LogOptions, Logs
+from dapr_shared.resources.errors import one_line
 from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.runtime.configuration import load_configuration, metrics_options
 from dapr_shared.runtime.instance import Instance
@@ -101,7 +102,7 @@ def run(
                 events.setting_without_effect(flag)
             return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded, apps=apps).live())
         except START_ERRORS as error:
-            logs.logger("dapr.runtime").fatal("cannot start", problem=str(error))
+            logs.logger("dapr.runtime").fatal("cannot start", problem=one_line(error))
             return 1
         except Exception as error:  # noqa: BLE001 - the last line: a defect ends the process with a log line, not a traceback
             logs.logger("dapr.runtime").fatal("ended by a defect", problem=repr(error), exc_info=error)

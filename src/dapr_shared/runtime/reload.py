@@ -17,7 +17,7 @@ from dapr_shared.channel.table import ChannelTableError
 from dapr_shared.components.definition import ComponentStartError
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
 from dapr_shared.resources.diff import diff
-from dapr_shared.resources.errors import ResourceErrors
+from dapr_shared.resources.errors import ResourceErrors, one_line
 from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import Listeners
 from dapr_shared.runtime.apps import AppsError, ResolvedApps, namespace_conflicts, resolve_apps
@@ -98,7 +98,7 @@ class Reloader:
             await self._apply(resources)
         except WRONG_RESOURCES as error:
             applied = self.resources is not before
-            self._events.reload_failed(str(error) + (_PARTLY if applied else ""))
+            self._events.reload_failed(one_line(error) + (_PARTLY if applied else ""))
             return False
         except Exception as error:  # noqa: BLE001 - a defect here must not end an instance that serves many apps
             self._events.defect("reload", error)

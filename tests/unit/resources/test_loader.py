@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dapr_shared.resources.errors import one_line
 from dapr_shared.resources.loader import MAX_FILE_BYTES, ResourceError, ResourceErrors, Resources, combine, load
 from tests.support.resource_files import APP_HEAD, COMPONENT_HEAD, errors_of, load_text
 
@@ -102,6 +103,10 @@ def test_all_errors_of_all_files_come_at_once(tmp_path: Path) -> None:
         "while parsing a flow node that began in line 11\n"
         "  F/b.yaml, document 1, line 1: is not a resource: expected a mapping with apiVersion, kind, metadata and spec"
     )
+    told = one_line(caught.value)
+    assert told.startswith("the resources have 4 errors: ")
+    assert told.count("; ") == 4  # three between the four errors, one within the first
+    assert "\n" not in told
     first = caught.value.errors[0]
     assert isinstance(first, ResourceError)
     assert (first.origin.document, first.origin.line, first.field) == (1, 4, "spec.appID")

@@ -12,7 +12,9 @@ import pytest
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.observability.log_ring import LogRing
+from dapr_shared.runtime.operators import inside
 from dapr_shared.runtime.operators import views as views_module
+from dapr_shared.runtime.operators.answers import AppRow
 from dapr_shared.runtime.operators.door import OperatorsDoor
 from dapr_shared.runtime.operators.inside import findings
 from dapr_shared.runtime.operators.log_stream import stream
@@ -145,6 +147,15 @@ async def test_a_component_that_did_not_open_is_a_row(desk):
         assert (row["name"], row["health"]) == ("broken", "failed")
         found = await findings(door._views, desk.instance.reloader._events.metrics, LogRing())
         assert [one.status for one in found if one.check == "components"] == ["error"]
+
+
+def test_many_absent_apps_are_counted() -> None:
+    """Doctor names ten apps that are away, counts the rest, and names one that is there and not healthy."""
+    away = [AppRow(id=f"a{n:02}", namespace="default", channel="http://x:1", reachable=False) for n in range(30)]
+    ill = AppRow(id="ill", namespace="default", channel="http://x:1", reachable=True, healthy=False)
+    told = [finding.about for finding in inside._apps([*away, ill])]
+    assert [text.split()[1] for text in told[:10]] == [f"a{n:02}.default" for n in range(10)]
+    assert told[10:] == ["20 more apps do not accept connections", "app ill.default fails its health check"]
 
 
 async def test_metric_rows_are_bounded(desk, monkeypatch):

@@ -18,7 +18,7 @@ from dapr_shared.runtime.operators.answers import Finding, Status
 from dapr_shared.runtime.operators.weak_tokens import SHORTEST, is_weak
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from dapr_shared.identity.caller import RegisteredApp
     from dapr_shared.observability.dapr_metrics import DaprMetrics
@@ -30,6 +30,8 @@ LARGEST_JUMP = 2.0
 """Seconds that the time of day may move against the time that has passed, without a word."""
 MANY_PENDING = 10_000
 """Waiting messages of one subscription that are worth a word."""
+FEW_APPS = 10
+"""Apps that are named one by one where something is wrong with many."""
 FEW_FILES = 4096
 """Open files that an instance may need easily: each connection is one."""
 
@@ -60,22 +62,29 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _apps(rows: Iterable[AppRow]) -> Iterable[Finding]:
-    for row in rows:
-        name = f"{row.id}.{row.namespace}"
+def _apps(rows: Sequence[AppRow]) -> Iterable[Finding]:
+    away = [row for row in rows if row.channel and row.reachable is False]
+    for row in away[:FEW_APPS]:
         since = f" since {row.since:%Y-%m-%d %H:%M:%S} UTC" if row.since else ""
-        if row.channel and row.reachable is False:
+        yield Finding(
+            check="apps",
+            status=Status.WARNING,
+            about=f"app {row.id}.{row.namespace} does not accept connections at {row.channel}{since}",
+            remedy="start the app, or correct spec.channel of its App (--app-port); its messages wait until then",
+        )
+    if len(away) > FEW_APPS:
+        yield Finding(
+            check="apps",
+            status=Status.WARNING,
+            about=f"{_count(len(away) - FEW_APPS, 'more app')} do not accept connections",
+            remedy="`dapr-shared apps` lists all",
+        )
+    for row in rows:
+        if row.healthy is False and not (row.channel and row.reachable is False):
             yield Finding(
                 check="apps",
                 status=Status.WARNING,
-                about=f"app {name} does not accept connections at {row.channel}{since}",
-                remedy="start the app, or correct spec.channel of its App (--app-port); its messages wait until then",
-            )
-        elif row.healthy is False:
-            yield Finding(
-                check="apps",
-                status=Status.WARNING,
-                about=f"app {name} fails its health check",
+                about=f"app {row.id}.{row.namespace} fails its health check",
                 remedy="see what the app answers at its healthCheck path; until then it gets no calls and no messages",
             )
 
