@@ -81,11 +81,16 @@ QUIET = 0.5
 
 
 async def drained(subscription: Subscription) -> None:
-    """Wait until nothing is pending for the group; where the broker does not know, until what would come has come."""
+    """Wait until nothing is pending for the group; where the broker never knows, until what would come has come.
+
+    A broker that knew before and does not now (its server is away) is waited for: unknown is not nothing.
+    """
     if await subscription.pending() is None:
         await asyncio.sleep(QUIET)
+        if await subscription.pending() is None:
+            return
     async with asyncio.timeout(PATIENCE):
-        while await subscription.pending():  # noqa: ASYNC110 - a broker sends no event
+        while await subscription.pending() != 0:  # noqa: ASYNC110 - a broker sends no event
             await asyncio.sleep(0.01)
 
 

@@ -45,7 +45,10 @@ class PluggableSecretStore(SecretStore[PluggableSettings]):
         await self._open().call("Ping", components_pb.PingRequest(), components_pb.PingResponse)
 
     async def get(self, name: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-        request = components_pb.GetSecretRequest(key=name, metadata=dict(metadata))
+        try:
+            request = components_pb.GetSecretRequest(key=name, metadata=dict(metadata))
+        except UnicodeEncodeError as error:  # the protocol cannot carry such a text, so no secret has this name
+            raise SecretNotFoundError("there is no secret of this name: it is no valid text") from error
         try:
             answer = await self._open().call("Get", request, components_pb.GetSecretResponse)
         except BackendError as error:
