@@ -85,6 +85,7 @@ def app(fields: Fields, *, namespace: str, folder: str) -> App:
         secrets=AppSecrets(scopes=secret_scopes(spec.section("secrets"))),
         configuration=spec.text("configuration"),
         log_level=spec.choice("logLevel", LOG_LEVELS, "") if spec.has("logLevel") else "",
+        api_logging=spec.boolean("apiLogging") if spec.has("apiLogging") else None,
         secret_store=auth.text("secretStore"),
         origin=fields.report.origin(fields.line),
     )

@@ -188,6 +188,8 @@ class App(Frozen, frozen=True, kw_only=True):
     """Name of a Configuration of the same namespace; empty: none."""
     log_level: str = ""
     """Of log lines about this app: debug, info, warn, error or fatal; empty: the instance's."""
+    api_logging: bool | None = None
+    """Whether its API calls are logged; `None`: as the instance, or its Configuration, says."""
     secret_store: str = ""
     """`auth.secretStore`: where every `secretKeyRef` of this resource is read."""
     origin: Origin = NOWHERE

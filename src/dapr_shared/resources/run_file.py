@@ -43,7 +43,7 @@ _WITHOUT_EFFECT = (
     "schedulerHostAddress",
 )
 """Fields that name a sidecar's own process or Dapr's control plane."""
-_OF_THE_INSTANCE = ("daprdLogDestination", "enableApiLogging", "metricsPort")
+_OF_THE_INSTANCE = ("daprdLogDestination", "metricsPort")
 """Fields that count in `common`, for the one instance there is; in an app they have no effect."""
 _KUBERNETES = ("containerImage", "createService")
 _SHARED = (
@@ -94,6 +94,8 @@ class RunApp(Frozen, frozen=True, kw_only=True):
     log: LogDestination = LogDestination.BOTH
     log_level: str = ""
     """Of the instance's log lines about it; empty: the instance's."""
+    api_logging: bool | None = None
+    """Whether its API calls are logged; `None`: as `common` and its Configuration say."""
     env: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     origin: Origin = NOWHERE
 
@@ -239,6 +241,7 @@ class _Reading:
             grpc_port=read_fields.port(app, "daprGRPCPort"),
             socket_folder=self._socket_folder(app, app_id),
             log_level=read_fields.log_level(app),
+            api_logging=app.boolean("enableApiLogging") if app.has("enableApiLogging") else None,
             env={**common_environment, **read_fields.environment(app)},
             origin=self._report.origin(app.line),
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dapr_shared.identity.caller import RegisteredApp
     from dapr_shared.observability.access_log import AccessLog
     from dapr_shared.observability.logs import Logs
-    from dapr_shared.resources.model import Configuration
+    from dapr_shared.resources.model import App, Configuration
     from dapr_shared.runtime.settings import Settings
 
 
@@ -31,17 +31,19 @@ class AppLogs:
         """Log so from now on."""
         records = list(records)
         self._access_log.replace_apps(
-            {record.ref: access_log_options(self._settings, record.configuration) for record in records}
+            {record.ref: access_log_options(self._settings, record.configuration, record.app) for record in records}
         )
         self._logs.set_levels_of_apps(
             {record.ref.app_id: record.app.log_level for record in records if record.app.log_level}
         )
 
 
-def access_log_options(settings: Settings, configuration: Configuration | None) -> AccessLogOptions:
-    """The API log as a Configuration wants it; the flag, where it is given, decides whether there is one."""
+def access_log_options(
+    settings: Settings, configuration: Configuration | None, app: App | None = None
+) -> AccessLogOptions:
+    """The API log as a Configuration wants it; whether there is one, the App decides before the flag, and that before it."""
     logging = configuration.api_logging if configuration else None
-    enabled = settings.enable_api_logging
+    enabled = app.api_logging if app and app.api_logging is not None else settings.enable_api_logging
     return AccessLogOptions(
         enabled=enabled if enabled is not None else bool(logging and logging.enabled),
         obfuscate_urls=bool(logging and logging.obfuscate_urls),

@@ -176,6 +176,7 @@ class RunSources(Sources):
             secrets=AppSecrets(scopes=tuple(SecretScope(store_name=name) for name in stores)),
             configuration=app.configuration_path,
             log_level=app.log_level,
+            api_logging=app.api_logging,
             origin=app.origin,
         )
 

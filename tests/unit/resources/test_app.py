@@ -51,6 +51,7 @@ spec:
   secrets: {{scopes: [{{storeName: local, defaultAccess: deny, allowedSecrets: [a, b], deniedSecrets: []}}]}}
   configuration: orders-config
   logLevel: debug
+  apiLogging: true
 auth: {{secretStore: local}}
 """
 
@@ -92,6 +93,7 @@ def test_every_field_of_an_app_is_read(tmp_path: Path) -> None:
         ),
         configuration="orders-config",
         log_level="debug",
+        api_logging=True,
         secret_store="local",
         origin=Origin(f"{tmp_path}/res.yaml", 1, 2),
     )

@@ -25,7 +25,7 @@ def planned(folder, text, given=(), **settings):
     return plan_run_file(load_run_file(str(folder)), made, given)
 
 
-TWO = "apps: [{appDirPath: orders, resourcesPath: res, logLevel: error}, {appDirPath: stock}]"
+TWO = "apps: [{appDirPath: orders, resourcesPath: res, logLevel: error, enableApiLogging: true}, {appDirPath: stock}]"
 
 
 def test_the_environment_of_an_app(folder, monkeypatch):
@@ -117,6 +117,7 @@ def test_an_app_has_its_token_and_its_secret_stores(folder):
     assert [scope.store_name for scope in orders.secrets.scopes] == ["vault"]
     assert stock.secrets.scopes == ()
     assert (orders.log_level, stock.log_level) == ("error", "")
+    assert (orders.api_logging, stock.api_logging) == (True, None)
     assert token not in repr(run.processes._apps[0])
 
 
