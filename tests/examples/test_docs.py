@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +23,7 @@ from tests.support.demo import CHECKOUT
 from tests.support.pages import Block, Page, all_pages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PAGES = [Page(path) for path in all_pages()]
@@ -61,14 +65,25 @@ RUNTIME_NAMES = {
 """Metadata of a component that the blocks read."""
 
 
+READERS: dict[str, Callable[[str], object]] = {
+    "ini": lambda text: configparser.ConfigParser(interpolation=None).read_string(text),
+    "json": lambda text: json.loads(text.replace("…", "")),
+    "python": ast.parse,
+    "toml": tomllib.loads,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+}
+"""How a block of each language is read, which must succeed."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.path.relative_to(CHECKOUT)))
 def test_other_blocks_can_be_read(page: Page) -> None:
-    """JSON and YAML that a page shows can be parsed."""
+    """JSON, YAML, TOML, INI and Python that a page shows can be parsed; what else has a language is named here."""
     for block in page.blocks:
-        if block.language == "json":
-            json.loads(block.text.replace("…", ""))
-        elif block.language in {"yaml", "yml"}:
-            list(yaml.safe_load_all(block.text))
+        read = READERS.get(block.language)
+        if read is not None:
+            read(block.text)
+        else:
+            assert block.language in {"", "console", "sh", "bash", "sql", "text"}, block
 
 
 NOT_RUN = {
