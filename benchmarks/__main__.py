@@ -31,6 +31,7 @@ from benchmarks.measure import run as run_scenario
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import as_json, footprint_table, load_table
 from benchmarks.scenarios import FOOTPRINT, Scenario, scenarios
+from benchmarks.servers import Servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,8 +88,13 @@ def _run(
         footprints = measure_footprint(folder, peer, rounds=arguments.rounds, seconds=IDLE_SECONDS)
     if chosen:
         with contextlib.ExitStack() as stack:
-            deployments = _start(stack, folder, peer, grpc=any(scenario.grpc for scenario in chosen))
+            servers = Servers()
+            servers.start(stack, folder, {scenario.server for scenario in chosen})
+            deployments = _start(stack, folder, peer, servers, grpc=any(scenario.grpc for scenario in chosen))
             for scenario in chosen:
+                if scenario.server and scenario.server not in servers.kinds:
+                    print(f"{scenario.name}: not measured, there is no {scenario.server} here", file=sys.stderr)
+                    continue
                 _progress(scenario.name)
                 taking_part = [
                     one
@@ -122,15 +128,15 @@ def _run(
     return 0
 
 
-def _start(stack: ExitStack, folder: Path, peer: str | None, *, grpc: bool) -> list[Deployment]:
+def _start(stack: ExitStack, folder: Path, peer: str | None, servers: Servers, *, grpc: bool) -> list[Deployment]:
     apps = start_apps(stack, folder)
-    deployments = [start_ours(stack, folder, apps, brokers=True)]
+    deployments = [start_ours(stack, folder, apps, brokers=True, resources=servers.components())]
     if grpc and importlib.util.find_spec("pygrpc_native") is not None:
-        deployments.append(start_ours(stack, folder, apps, "native", brokers=True))
+        deployments.append(start_ours(stack, folder, apps, "native", brokers=True, resources=servers.components()))
     if peer is not None:
-        deployments.append(start_peer(stack, folder, apps, peer, brokers=True))
+        deployments.append(start_peer(stack, folder, apps, peer, brokers=True, resources=servers.components()))
     for deployment in deployments:
-        save_value(deployment)
+        save_value(deployment, servers.kinds)
     return deployments
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchmarks.deployments import PEER, App, Deployment, start_ours, start_peer
+from benchmarks.deployments import PEER, SERVED, App, Deployment, start_ours, start_peer
 from benchmarks.load import HTTP_CONNECTIONS, Load
 from benchmarks.measure import Result, Round, summarize
 from benchmarks.processes import BenchmarkError, Process, free_ports, wait_healthy
+from benchmarks.servers import Servers
 from benchmarks.subscribers import Run
 
 if TYPE_CHECKING:
@@ -37,8 +38,16 @@ class Delivery:
 
     @property
     def compared(self) -> bool:
-        """Whether a daprd can do the same: its broker in memory knows the one app of its own process."""
-        return self.broker == "bus-memory" and self.subscribers == 1
+        """Whether a daprd can do the same: its broker in memory knows the one app of its own process.
+
+        With Redis it could for any number, but a hundred daprds are more than a small machine takes.
+        """
+        return self.broker in {"bus-memory", "bus-redis"} and self.subscribers == 1
+
+    @property
+    def server(self) -> str:
+        """The server that it needs; empty: none."""
+        return SERVED.get(self.broker.removeprefix("bus-"), "")
 
 
 def deliveries() -> dict[str, Delivery]:
@@ -48,6 +57,8 @@ def deliveries() -> dict[str, Delivery]:
         Delivery("deliver-memory-100", "bus-memory", 100),
         Delivery("deliver-sqlite-1", "bus-sqlite", 1),
         Delivery("deliver-sqlite-100", "bus-sqlite", 100),
+        Delivery("deliver-redis-1", "bus-redis", 1, goal=0.5),
+        Delivery("deliver-redis-100", "bus-redis", 100),
     ]
     return {row.name: row for row in rows}
 
@@ -55,13 +66,18 @@ def deliveries() -> dict[str, Delivery]:
 def run(delivery: Delivery, folder: Path, peer: str | None, *, rounds: int, seconds: float) -> list[Result]:
     """Start the apps and the deployments, warm them up, and measure them in turn. Raises `BenchmarkError`."""
     with ExitStack() as stack:
+        servers = Servers()
+        servers.start(stack, folder, {delivery.server})
+        if delivery.server and delivery.server not in servers.kinds:
+            print(f"{delivery.name}: not measured, there is no {delivery.server} here", file=sys.stderr)
+            return []
         started: list[tuple[Deployment, Subscribers]] = []
         for name, binary in (("dapr-shared aio", None), (PEER, peer if delivery.compared else None)):
             if name == PEER and binary is None:
                 continue
             # Apps of their own for each deployment: an event must have come from the one that is measured.
             subscribers = Subscribers(stack, folder, delivery.subscribers)
-            resources = _subscription(delivery.broker)
+            resources = "---\n".join(filter(None, [_subscription(delivery.broker), servers.components()]))
             if binary is None:
                 deployment = start_ours(stack, folder, subscribers.apps, brokers=True, resources=resources)
             else:

@@ -24,13 +24,15 @@ from benchmarks.processes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
 CALLER, HTTP_APP, GRPC_APP = "caller", "http-app", "grpc-app"
 PEER = "daprd"
-STORES = ("memory", "sqlite")
+STORES = ("memory", "sqlite", "redis", "postgresql")
+SERVED = {"redis": "redis", "postgresql": "postgresql"}
+"""Stores and brokers that need a server, and which."""
 KEY = "bench"
 VALUE = b'"eighteen letters.."'
 """A JSON string of 20 bytes: what every state get answers and every save stores."""
@@ -144,10 +146,12 @@ def start_peer(
     return Deployment(PEER, ports[0], ports[1], (), processes, seconds)
 
 
-def save_value(deployment: Deployment) -> None:
-    """Give `KEY` its value in every store. Raises `BenchmarkError`."""
+def save_value(deployment: Deployment, servers: Collection[str] = ()) -> None:
+    """Give `KEY` its value in every store that there is with these servers. Raises `BenchmarkError`."""
     body = save_body()
     for store in STORES:
+        if store in SERVED and SERVED[store] not in servers:
+            continue
         answer = status(deployment.http_port, "POST", f"/v1.0/state/{store}", body, deployment.headers)
         if answer != 204:
             raise BenchmarkError(f"{deployment.name}: saving to {store} was answered with {answer}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.apps import BODY, METHOD
-from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, STORES, VALUE, save_body
+from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, SERVED, STORES, VALUE, save_body
 
 _SERVICE = "/dapr.proto.runtime.v1.Dapr"
 
@@ -32,22 +32,28 @@ class Scenario:
     """gRPC: the least length of an answer that is no error."""
     compared: bool = True
     """Whether a daprd has what it needs."""
+    server: str = ""
+    """The server that it needs, `redis` or `postgresql`; empty: none."""
 
 
 FOOTPRINT = "footprint"
 """The scenario without requests: memory, start and idle processor time."""
 
-BROKERS = ("memory", "sqlite")
+BROKERS = ("memory", "sqlite", "redis")
 EVENT = b'{"order":"eighteen letters..","amount":2}'
 """What is published, to a topic that nobody subscribes to."""
 
 _GOALS = {
     "http-state-get": 0.7,
+    "http-state-get-postgresql": 0.0,
     "http-state-save-memory": 0.8,
     "http-state-save-sqlite": 0.4,
+    "http-state-save-redis": 0.7,
     "http-publish-memory": 0.7,
+    "http-publish-redis": 0.7,
     "grpc-state-get-memory": 1.3,
     "grpc-state-get-sqlite": 1.1,
+    "grpc-state-get-redis": 1.1,
 }
 
 
@@ -64,7 +70,12 @@ def scenarios() -> dict[str, Scenario]:
         )
     ]
     rows += [
-        Scenario(f"http-state-get-{store}", f"/v1.0/state/{store}/{KEY}", goal=_goal("http-state-get", store))
+        Scenario(
+            f"http-state-get-{store}",
+            f"/v1.0/state/{store}/{KEY}",
+            goal=_goal("http-state-get", store),
+            server=SERVED.get(store, ""),
+        )
         for store in STORES
     ]
     rows += [
@@ -74,6 +85,7 @@ def scenarios() -> dict[str, Scenario]:
             goal=_goal("http-state-save", store),
             method="POST",
             body=save_body(),
+            server=SERVED.get(store, ""),
         )
         for store in STORES
     ]
@@ -84,7 +96,8 @@ def scenarios() -> dict[str, Scenario]:
             goal=_goal("http-publish", broker),
             method="POST",
             body=EVENT,
-            compared=broker == "memory",
+            compared=broker != "sqlite",
+            server=SERVED.get(broker, ""),
         )
         for broker in BROKERS
     ]
@@ -103,6 +116,7 @@ def _grpc_rows() -> list[Scenario]:
             grpc=True,
             body=runtime_pb.GetStateRequest(store_name=store, key=KEY).SerializeToString(),
             answer_bytes=len(VALUE),
+            server=SERVED.get(store, ""),
         )
         for store in STORES
     ]
@@ -113,6 +127,7 @@ def _grpc_rows() -> list[Scenario]:
             f"{_SERVICE}/SaveState",
             grpc=True,
             body=runtime_pb.SaveStateRequest(store_name=store, states=[item]).SerializeToString(),
+            server=SERVED.get(store, ""),
         )
         for store in STORES
     ]
@@ -124,7 +139,8 @@ def _grpc_rows() -> list[Scenario]:
             body=runtime_pb.PublishEventRequest(
                 pubsub_name=f"bus-{broker}", topic="quiet", data=EVENT, data_content_type="application/json"
             ).SerializeToString(),
-            compared=broker == "memory",
+            compared=broker != "sqlite",
+            server=SERVED.get(broker, ""),
         )
         for broker in BROKERS
     ]

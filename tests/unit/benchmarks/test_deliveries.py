@@ -25,7 +25,7 @@ async def test_a_message_has_come_when_every_port_has_it():
 
 def test_what_is_compared():
     """The broker in memory of a daprd reaches the app of its own process alone, and it has no broker in a file."""
-    assert [row.name for row in deliveries().values() if row.compared] == ["deliver-memory-1"]
+    assert [row.name for row in deliveries().values() if row.compared] == ["deliver-memory-1", "deliver-redis-1"]
     assert {(row.broker, row.subscribers) for row in deliveries().values()} == {
-        (f"bus-{broker}", count) for broker in ("memory", "sqlite") for count in (1, 100)
+        (f"bus-{broker}", count) for broker in ("memory", "sqlite", "redis") for count in (1, 100)
     }
