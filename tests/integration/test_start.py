@@ -296,6 +296,16 @@ def test_ignored_errors(tmp_path):
         (component("x", "state.sqlite"), ["connectionString"]),
         (component("x", "state.sqlite", connectionString="x.db", busyTimeout="soon"), ["busyTimeout"]),
         (component("x", "pubsub.redis", redisHost="localhost:1"), ["pubsub.redis"]),
+        (component("x", "state.redis"), ["state.redis", "redisHost"]),
+        (component("x", "lock.redis", redisHost="localhost:1", redisDB="first"), ["redisDB", "whole number", "first"]),
+        (component("x", "state.postgresql"), ["state.postgresql", "connectionString"]),
+        (
+            component("x", "configuration.postgresql", connectionString="host=localhost password=s3cret", table="a b;"),
+            ["configuration.postgresql", "table"],
+        ),
+        (component("x", "bindings.cron", schedule="every day"), ["bindings.cron", "schedule", "every day"]),
+        (component("x", "bindings.http"), ["bindings.http", "url"]),
+        (component("x", "bindings.localstorage"), ["bindings.localstorage", "rootPath"]),
     ],
 )
 def test_component_mistakes(tmp_path, resource, words):
@@ -306,6 +316,7 @@ def test_component_mistakes(tmp_path, resource, words):
     for word in [*words, "x"]:
         assert word in ended.value.log
     assert "Traceback" not in ended.value.log
+    assert "s3cret" not in ended.value.log
 
 
 @pytest.mark.parametrize(
