@@ -89,7 +89,7 @@ class Instance:
             resources = self._sources.read()
             self._events.starting(dapr_shared.__version__, self._settings.mode, len(resources.apps))
             parts.health.wait_for("runtime", "starting", outbound=True)
-            if self._settings.app_id and self._settings.app_port:
+            if self._settings.single_app and self._settings.app_port:
                 parts.health.wait_for(
                     APP_PORT, f"app port {self._settings.app_port} does not accept connections yet", outbound=False
                 )
@@ -158,7 +158,7 @@ class Instance:
                 "--dapr-public-port",
             )
         if self._sources.shared_listeners:
-            await listeners.open_shared(settings.app_id)
+            await listeners.open_shared(settings.app_id if settings.single_app else "")
 
     async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
         body = b"".join(self._events.metrics.registry.chunks())

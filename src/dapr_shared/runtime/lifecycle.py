@@ -80,7 +80,7 @@ def run(
             level=settings.log_level,
             as_json=settings.log_as_json,
             file=file,
-            app_id=settings.app_id,
+            app_id=settings.app_id if settings.single_app else "",
             version=dapr_shared.__version__,
         )
         if console is not None and file:

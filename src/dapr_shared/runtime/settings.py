@@ -6,6 +6,7 @@ stand at the end. A flag that has no effect in this version is accepted and says
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, get_args, get_type_hints
@@ -17,6 +18,9 @@ KIB = 1024
 
 
 PROTOCOLS = ("http", "https", "h2c", "grpc", "grpcs")
+DISCOVERED = ("apps", "services", "pods")
+"""Where an instance in a cluster looks for apps."""
+ALL_NAMESPACES = "*"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -60,7 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one instance."""
 
     # The app of single-app mode
-    app_id: Annotated[str, Flag("App id. Given: single-app mode, every request is this app's.")] = ""
+    app_id: Annotated[
+        str, Flag("App id. Given, and without --multi-app: single-app mode, every request is this app's.")
+    ] = ""
     app_port: Annotated[int, Flag("Port of the app; 0: the app is not called.", _P)] = 0
     app_protocol: Annotated[str, Flag("Protocol of the app: http, https, h2c, grpc or grpcs.")] = "http"
     app_channel_address: Annotated[str, Flag("Host name or address of the app.")] = "127.0.0.1"
@@ -77,7 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Resources
     resources_path: Annotated[tuple[str, ...], Flag("Directory or file with resources; may repeat.", _L)] = ()
     components_path: Annotated[str, Flag("Deprecated: use --resources-path.")] = ""
-    config: Annotated[tuple[str, ...], Flag("Configuration file; may repeat.", _L)] = ()
+    config: Annotated[
+        tuple[str, ...],
+        Flag("Configuration file; may repeat. With --mode=kubernetes the name of a Configuration of the cluster.", _L),
+    ] = ()
     # Front doors
     dapr_http_port: Annotated[int, Flag("Port of the HTTP API.", _P)] = 3500
     dapr_grpc_port: Annotated[int, Flag("Port of the gRPC API.", _P)] = 50001
@@ -138,6 +147,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     apps: Annotated[
         tuple[str, ...], Flag("File or directory with App resources; may repeat. Multi-app mode.", _L, own=True)
     ] = ()
+    multi_app: Annotated[
+        bool,
+        Flag(
+            "Serve many apps, also with --app-id: that app is then one of them, and DAPR_API_TOKEN is the token that "
+            "proves it.",
+            _B,
+            own=True,
+        ),
+    ] = False
+    watch_namespaces: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Namespaces whose apps and resources are served (--mode=kubernetes, many apps); * is all; "
+            "empty: the instance's own.",
+            _L,
+            own=True,
+        ),
+    ] = ()
+    discover: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Where apps are looked for in the cluster: App resources (apps), annotated Services (services) and "
+            "annotated Pods (pods).",
+            _L,
+            own=True,
+        ),
+    ] = DISCOVERED
+    service_account_audience: Annotated[
+        str,
+        Flag(
+            "Audience of the service account tokens that prove apps; empty: a service account token proves nothing.",
+            own=True,
+        ),
+    ] = ""
+    service_account_verification: Annotated[
+        str,
+        Flag(
+            "How service account tokens are verified: review asks the API server, keys uses the cluster's public keys.",
+            own=True,
+            choices=("review", "keys"),
+        ),
+    ] = "review"
+    identify_by_address: Annotated[
+        bool, Flag("The address of a pod on the same node proves the pod's app.", _B, own=True)
+    ] = False
     grpc_engine: Annotated[
         str, Flag("gRPC engine: aio, or native (extra `native`).", own=True, choices=("aio", "native"))
     ] = "aio"
@@ -176,6 +230,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Flag("Hosts that apps of a multi-app instance may invoke by absolute URL; default: none.", _L, own=True),
     ] = ()
 
+    @property
+    def single_app(self) -> bool:
+        """Whether every request is the one app's, chosen at start and never by counting."""
+        return bool(self.app_id) and not self.multi_app
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether resources come from a Kubernetes API server."""
+        return self.mode == "kubernetes"
+
 
 @dataclass(frozen=True, slots=True)
 class FlagSpec:
@@ -212,10 +276,12 @@ def check(settings: Settings) -> Settings:
         raise SettingsError(
             "--mode=kubernetes is not available in this version: use --mode=standalone with --apps and --resources-path"
         )
-    if settings.app_id and settings.apps:
+    if settings.single_app and settings.apps:
         raise SettingsError(
-            "--app-id and --apps exclude each other: --app-id starts an instance for one app, --apps one for many"
+            "--app-id and --apps exclude each other: --app-id starts an instance for one app, --apps one for many; "
+            "with --multi-app the app of --app-id is one of many"
         )
+    _check_cluster(settings)
     if settings.log_level.lower() not in LOG_LEVELS:
         raise SettingsError(f"--log-level {settings.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
     _check_tls(settings)
@@ -223,6 +289,31 @@ def check(settings: Settings) -> Settings:
     if wrong:
         raise SettingsError(f"--disable-init-endpoints {wrong[0]!r} is not one of config, subscribe")
     return _with_old_names(_with_health_defaults(_with_protocol(settings)))
+
+
+_OF_CLUSTERS = (
+    "watch_namespaces", "discover", "service_account_audience", "service_account_verification", "identify_by_address",
+)  # fmt: skip
+"""Settings of an instance that serves many apps in a cluster."""
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _check_cluster(settings: Settings) -> None:
+    if not settings.in_cluster or settings.single_app:
+        default = Settings()
+        for name in _OF_CLUSTERS:
+            if getattr(settings, name) != getattr(default, name):
+                need = "--multi-app beside --app-id" if settings.in_cluster else "--mode=kubernetes"
+                raise SettingsError(f"--{name.replace('_', '-')} needs {need}: it is about many apps in a cluster")
+    wrong = [name for name in settings.discover if name not in DISCOVERED]
+    if wrong:
+        raise SettingsError(f"--discover {wrong[0]!r} is not one of {', '.join(DISCOVERED)}")
+    names = settings.watch_namespaces
+    if ALL_NAMESPACES in names and len(names) > 1:
+        raise SettingsError("--watch-namespaces: * is all namespaces; name no others beside it")
+    wrong = [name for name in names if name != ALL_NAMESPACES and not _NAMESPACE.fullmatch(name)]
+    if wrong:
+        raise SettingsError(f"--watch-namespaces: {wrong[0]!r} is not the name of a namespace")
 
 
 def _check_tls(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from dapr_shared.core.ids import DEFAULT_NAMESPACE, AppRef, app_id_problem
 from dapr_shared.identity.caller import RegisteredApp
 from dapr_shared.resources.loader import Resources, combine, load
-from dapr_shared.resources.model import App, AppChannel, ChannelProtocol, HealthCheck, MetadataItem
+from dapr_shared.resources.model import App, AppChannel, ChannelProtocol, HealthCheck, MetadataItem, TokenSource
 from dapr_shared.resources.origin import Origin
 from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_directory
 from dapr_shared.runtime.settings import Settings, SettingsError
@@ -22,6 +22,7 @@ from dapr_shared.runtime.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from dapr_shared.resources.model import Configuration
 
+API_TOKEN = "DAPR_API_TOKEN"  # noqa: S105 - the name of a variable
 _FLAGS = Origin("(flags)", 1, 0)
 
 
@@ -41,13 +42,15 @@ class Sources:
 
     @property
     def multi_app(self) -> bool:
-        """Whether the instance serves the apps of App resources."""
-        return not self._settings.app_id
+        """Whether the instance serves many apps."""
+        return not self._settings.single_app
 
     def read(self) -> Resources:
         """All resources now. Raises `ResourceErrors`."""
         if self.multi_app:
             resources = load(self.paths, environment=os.environ, allow_empty=True)
+            if self._settings.app_id:
+                resources = combine([Resources(apps=(self.app_of_flags(),)), resources])
         else:
             resources = load(
                 self.paths,
@@ -56,7 +59,7 @@ class Sources:
                 kinds=KINDS_OF_ONE_APP,
                 allow_empty=True,
             )
-            resources = msgspec.structs.replace(resources, apps=(self.single_app(),))
+            resources = msgspec.structs.replace(resources, apps=(self.app_of_flags(),))
         given = {component.type.casefold().partition(".")[0] for component in resources.components}
         missing = BLOCKS - given
         if self._embedded and missing:
@@ -72,18 +75,18 @@ class Sources:
             problem = app_id_problem(settings.app_id)
             if problem is not None:
                 raise SettingsError(f"--app-id: {problem}")
-        elif not self.paths:
+        elif not self.paths and not settings.multi_app:
             raise SettingsError(
                 "no app is given: --app-id ID for one app, or --apps PATH for the App resources of many"
             )
-        if self.multi_app and os.environ.get("DAPR_API_TOKEN"):
+        if self.multi_app and not settings.app_id and os.environ.get(API_TOKEN):
             raise SettingsError(
                 "DAPR_API_TOKEN is set, but on an instance for many apps each app has tokens of its own "
-                "(spec.tokens of its App): unset DAPR_API_TOKEN"
+                "(spec.tokens of its App): unset DAPR_API_TOKEN, or name the app that it proves with --app-id and --multi-app"
             )
 
-    def single_app(self) -> App:
-        """The app of single-app mode, from the flags."""
+    def app_of_flags(self) -> App:
+        """The app of `--app-id`. On an instance for many apps DAPR_API_TOKEN proves it; without that nothing does."""
         settings = self._settings
         channel = None
         if settings.app_port:
@@ -107,6 +110,7 @@ class Sources:
             app_id=settings.app_id,
             namespace=self._namespace or DEFAULT_NAMESPACE,
             channel=channel,
+            tokens=_token_of_environment() if self.multi_app else (),
             origin=_FLAGS,
         )
 
@@ -114,8 +118,12 @@ class Sources:
         """What identity knows of the app of single-app mode; `None` in multi-app mode."""
         if self.multi_app:
             return None
-        app = self.single_app()
+        app = self.app_of_flags()
         return RegisteredApp(AppRef(app.app_id, app.namespace), app, configuration, given_namespace=self._namespace)
+
+
+def _token_of_environment() -> tuple[TokenSource, ...]:
+    return (TokenSource(env_ref=API_TOKEN),) if os.environ.get(API_TOKEN) else ()
 
 
 KINDS_OF_ONE_APP = frozenset(

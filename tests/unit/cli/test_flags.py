@@ -121,6 +121,8 @@ def test_wrong_words_of_a_run(words, message):
         ({"log_level": "loud"}, "--log-level 'loud'"),
         ({"disable_init_endpoints": ("nope",)}, "'nope' is not one of config, subscribe"),
         ({"app_id": "a", "apps": ("x",)}, "exclude each other"),
+        ({"watch_namespaces": ("a",)}, "--watch-namespaces needs --mode=kubernetes"),
+        ({"identify_by_address": True}, "--identify-by-address needs --mode=kubernetes"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):

@@ -122,14 +122,14 @@ def test_the_app_of_the_flags(monkeypatch):
         app_health_probe_interval=7,
         app_health_probe_timeout=300,
         app_health_threshold=0,
-    ).single_app()
+    ).app_of_flags()
     channel = app.channel
     assert (channel.protocol.value, channel.address, channel.port) == ("grpcs", "127.0.0.1", 8000)
     assert channel.max_concurrency == 0
     assert channel.api_token.value == "to-the-app"
     health = channel.health_check
     assert (health.enabled, health.interval, health.timeout, health.threshold) == (True, 7.0, 0.3, 3)
-    assert single().single_app().channel is None
+    assert single().app_of_flags().channel is None
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,19 @@ def test_one_token_for_many_apps(folder, monkeypatch):
     with pytest.raises(SettingsError, match="DAPR_API_TOKEN"):
         many(folder).check()
     single().check()
+
+
+def test_the_app_of_the_flags_may_be_one_of_many(folder, monkeypatch):
+    """With --multi-app the app of the flags stands beside the others, and only DAPR_API_TOKEN, where given, proves it."""
+    sources = many(folder, app_id="mine", multi_app=True)
+    sources.check()
+    mine, other = sources.read().apps
+    assert (mine.ref, mine.tokens, other.ref) == (AppRef("mine", "default"), (), AppRef("orders", "shop"))
+    monkeypatch.setenv("DAPR_API_TOKEN", "x")
+    sources.check()
+    assert [token.env_ref for token in sources.read().apps[0].tokens] == ["DAPR_API_TOKEN"]
+    assert sources.multi_app
+    assert sources.single_record(None) is None
 
 
 # The built-in store --------------------------------------------------------------------------------------------------
