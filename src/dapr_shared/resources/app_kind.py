@@ -38,6 +38,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 LONGEST_SOCKET_PATH = 107  # bytes: the kernel's sun_path is 108 with the end mark
+_SERVICE_ACCOUNT = re.compile(rf"(?:({_NAMESPACE.pattern}):)?([a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?)")
 _KUBERNETES_METADATA = (
     "labels",
     "annotations",
@@ -83,6 +84,7 @@ def app(fields: Fields, *, namespace: str, folder: str) -> App:
         certificates=tuple(_certificate(each) for each in spec.sections("certificates")),
         listeners=_listeners(spec.section("listeners"), folder),
         secrets=AppSecrets(scopes=secret_scopes(spec.section("secrets"))),
+        service_account=_service_account(spec, given_namespace),
         configuration=spec.text("configuration"),
         log_level=spec.choice("logLevel", LOG_LEVELS, "") if spec.has("logLevel") else "",
         api_logging=spec.boolean("apiLogging") if spec.has("apiLogging") else None,
@@ -265,6 +267,15 @@ def _certificate(source: Fields) -> CertificateName:
         source.wrong("sha256", "expected the SHA-256 fingerprint of the certificate, 64 hexadecimal digits")
     source.finish()
     return result
+
+
+def _service_account(spec: Fields, namespace: str) -> str:
+    """`namespace:name`; a name alone is of the app's own namespace."""
+    text = _given_text(spec, "serviceAccount")
+    found = _SERVICE_ACCOUNT.fullmatch(text)
+    if text and found is None:
+        spec.wrong("serviceAccount", "is not the name of a service account, alone or as namespace:name")
+    return f"{found[1] or namespace}:{found[2]}" if found else ""
 
 
 def _given_text(source: Fields, name: str, *, secret: bool = False) -> str:

@@ -47,6 +47,7 @@ __all__ = [
     "Resources",
     "combine",
     "examine",
+    "examine_object",
     "load",
     "load_objects",
     "read_text",
@@ -142,6 +143,19 @@ def examine(paths: Sequence[Path], *, environment: Mapping[str, str] | None = No
             collection.error(Origin(str(file), 0, 0), "is empty: a file of resources has at least one document")
     resources, errors = collection.examined()
     return Examined(resources, errors, files)
+
+
+def examine_object(data: Mapping[str, Any], *, source: str) -> Examined:
+    """Read one object of the Kubernetes API, `source` names it: the resource, if it is right, and what is wrong."""
+    collection = _Collection("", "", frozenset(KINDS))
+    try:
+        document = Document(0, 0, node_of(data))
+    except YamlError as error:
+        collection.error(Origin(source, 0, 0), error.problem)
+    else:
+        collection.take(document, source, folder="")
+    resources, errors = collection.examined()
+    return Examined(resources, errors, ())
 
 
 def load_objects(

@@ -184,6 +184,8 @@ class App(Frozen, frozen=True, kw_only=True):
     certificates: tuple[CertificateName, ...] = ()
     listeners: Listeners = Listeners()
     secrets: AppSecrets = AppSecrets()
+    service_account: str = ""
+    """`namespace:name` of the Kubernetes service account that proves the app; empty: none."""
     configuration: str = ""
     """Name of a Configuration of the same namespace; empty: none."""
     log_level: str = ""

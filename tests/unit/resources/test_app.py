@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dapr_shared.core.ids import AppRef
+from dapr_shared.resources.loader import examine_object
 from dapr_shared.resources.model import (
     App,
     AppChannel,
@@ -365,3 +366,28 @@ def test_a_wrong_certificate_is_named(tmp_path: Path, certificate: str, problem:
     (found, *_) = errors_of(tmp_path, text)
     assert problem in str(found)
     assert "certificates" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("orders", "shop:orders"), ("team:orders.v2", "team:orders.v2"), ("shop:x", "shop:x")]
+)
+def test_a_service_account_has_a_namespace(written: str, read: str) -> None:
+    """A name alone is a service account of the app's own namespace."""
+    data = {**_CLUSTER_APP, "spec": {"serviceAccount": written}}
+    (found,) = examine_object(data, source="App shop/orders").resources.apps
+    assert found.service_account == read
+
+
+@pytest.mark.parametrize("written", ["", "a:b:c", "UPPER", "a/b", ":x"])
+def test_a_wrong_service_account_is_named(written: str) -> None:
+    """What is no name of a service account is refused, and the object of the cluster is named."""
+    (error,) = examine_object({**_CLUSTER_APP, "spec": {"serviceAccount": written}}, source="App shop/orders").errors
+    assert str(error).startswith("App shop/orders: spec.serviceAccount: ")
+
+
+_CLUSTER_APP = {
+    "apiVersion": "shared.dapr.io/v1alpha1",
+    "kind": "App",
+    "metadata": {"name": "orders", "namespace": "shop", "uid": "1", "managedFields": []},
+    "status": {"ready": True},
+}

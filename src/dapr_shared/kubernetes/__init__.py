@@ -1,0 +1,1 @@
+"""Cluster mode: what the API server knows (custom resources, annotated Services and Pods) becomes resources."""
