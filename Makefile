@@ -33,11 +33,15 @@ run: environment-run ## start a shared instance with the two apps of example 01;
 
 .PHONY: test
 test: environment-dev ## run the fast tests
-	@$(PYTEST) -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow and not e2e" $(TESTS)
 
 .PHONY: test-all
 test-all: environment-dev ## run every test
-	@$(PYTEST) $(TESTS)
+	@$(PYTEST) -m "not e2e" $(TESTS)
+
+.PHONY: kubernetes-kit
+kubernetes-kit: environment-dev ## fetch and build the programs of the Kubernetes tests: the first time seven minutes
+	@$(VENV)/python tests/kubernetes/kit/programs.py
 
 .PHONY: lint lint-style lint-format lint-types lint-layers lint-protos
 lint: lint-style lint-format lint-types lint-layers lint-protos ## check style, types, import layers and generated files

@@ -28,11 +28,12 @@ class Authority:
         self.certificate = directory / f"{name}.pem"
         self.certificate.write_bytes(self._own.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
-    def sign(self, name: str, *addresses: str) -> tuple[Path, Path]:
+    def sign(self, name: str, *addresses: str, organization: str = "") -> tuple[Path, Path]:
         """The files of a certificate and its key, for a host name and addresses, or a client of that name."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(name), *(x509.IPAddress(ip_address(address)) for address in addresses)]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        group = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
+        subject = x509.Name([*group, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key.public_key())
         made = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(
             self._key, hashes.SHA256()

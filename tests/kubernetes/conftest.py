@@ -1,0 +1,52 @@
+"""Kubernetes for the tests of this folder: an API server shared by all of a run, one of a test's own, two real nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import kubernetes_api_server
+from tests.support.kubernetes_api_server import ApiServer
+from tests.support.kubernetes_client import KubernetesClient
+from tests.support.kubernetes_keeper import kept
+from tests.support.kubernetes_programs import need_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of this run see."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def api_server(shared_folder: Path) -> Iterator[KubernetesClient]:
+    """A control plane without nodes; one for all processes of the run, so each test works in namespaces of its own."""
+    need_programs()
+    folder = shared_folder / "kubernetes"
+    with kept(f"{kubernetes_api_server.__name__}:ApiServer", folder, kubernetes_api_server.START):
+        yield KubernetesClient(folder)
+
+
+@pytest.fixture
+def namespace(api_server: KubernetesClient) -> Iterator[str]:
+    """A namespace of this test's own in the shared control plane."""
+    name = api_server.create_namespace()
+    yield name
+    api_server.delete("namespace", name)
+
+
+@pytest.fixture
+def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
+    """A control plane of this test's own, whose API server it may kill and start again."""
+    need_programs()
+    server = ApiServer(tmp_path / "kubernetes")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
