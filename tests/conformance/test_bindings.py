@@ -66,16 +66,15 @@ def target(binding):
     return binding
 
 
-def test_directions_are_claimed(binding_harness):
+async def test_directions_are_claimed(binding):
     """The class claims exactly the directions that it implements, and an output has operations."""
-    made = binding_harness.make()
-    claimed = made.effective_capabilities()
-    assert (BindingCapability.INPUT_BINDING in claimed) is isinstance(made, InputBinding)
-    assert (BindingCapability.OUTPUT_BINDING in claimed) is isinstance(made, OutputBinding)
+    claimed = binding.effective_capabilities()
+    assert (BindingCapability.INPUT_BINDING in claimed) is isinstance(binding, InputBinding)
+    assert (BindingCapability.OUTPUT_BINDING in claimed) is isinstance(binding, OutputBinding)
     assert claimed
-    if isinstance(made, OutputBinding):
-        assert made.operations
-        assert len(set(made.operations)) == len(made.operations)
+    if isinstance(binding, OutputBinding):
+        assert binding.operations
+        assert len(set(binding.operations)) == len(binding.operations)
 
 
 async def test_an_event_comes(source, emit):
@@ -93,9 +92,9 @@ async def test_two_apps_read(source, emit):
     first = await source.read(ReadRequest("orders"), one)
     second = await source.read(ReadRequest("stock"), two)
     await first.stop(1)
-    before = len(one.seen)
+    before, more = len(one.seen), len(two.seen) + 1
     await emit()
-    await two.count(len(two.seen) + 1)
+    await two.count(more)
     assert len(one.seen) == before
     await second.stop(1)
 

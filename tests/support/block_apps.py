@@ -44,6 +44,8 @@ class BindingApp:
     """Status of OPTIONS by path; others answer 404."""
     status: Callable[[str], int] = lambda _path: 200
     """Status of a POST."""
+    answer: bytes = b""
+    """Body of the answer to a POST."""
     port: int = 0
     asked: list[str] = field(default_factory=list)
     got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -68,12 +70,13 @@ def _handler(app: BindingApp) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             app.got.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            self._send(app.status(self.path))
+            self._send(app.status(self.path), app.answer)
 
-        def _send(self, status: int) -> None:
+        def _send(self, status: int, body: bytes = b"") -> None:
             self.send_response(status)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
             """Say nothing of single requests."""

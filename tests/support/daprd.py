@@ -39,8 +39,10 @@ def daprd_path() -> str:
 
 
 @contextmanager
-def daprd(folder: Path, resources: Path, app_id: str, *flags: str, ready: str = "/v1.0/healthz") -> Iterator[Daprd]:
-    """A daprd for one app, alone: no placement, no scheduler; ended by its id."""
+def daprd(
+    folder: Path, resources: Path, app_id: str, *flags: str, ready: str = "/v1.0/healthz", sockets: Path | None = None
+) -> Iterator[Daprd]:
+    """A daprd for one app, alone: no placement, no scheduler; ended by its id. `sockets`: of pluggable components."""
     folder.mkdir(exist_ok=True)
     http_port, grpc_port, internal, metrics, profile = free_ports(5)
     words = [
@@ -49,10 +51,16 @@ def daprd(folder: Path, resources: Path, app_id: str, *flags: str, ready: str = 
         "--dapr-listen-addresses=127.0.0.1", "--dapr-internal-grpc-listen-address=127.0.0.1",
         "--metrics-listen-address=127.0.0.1", f"--resources-path={resources}", *flags,
     ]  # fmt: skip
+    variables = {"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)} if sockets else {}
     log_path = folder / "daprd.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            words, cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            words,
+            cwd=folder,
+            env=environment(folder, variables),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     try:
         made = Daprd(http_port, grpc_port)

@@ -1,4 +1,4 @@
-// A pluggable component in another language than ours: state store, message broker, secret store and output binding on one socket.
+// A pluggable component in another language than ours: state store, message broker, secret store and binding on one socket.
 //
 //   NODE_PATH=…/node_modules node pluggable_server.cjs PROTO_FOLDER SOCKET
 //
@@ -206,28 +206,28 @@ function publish(space, topic, data, contentType, metadata) {
   }
 }
 
-function pull(call) {
+// One stream of messages of a group: `acked` reads an acknowledgement; `open` finds the group by the first request, or is the
+// group itself where no request comes first.
+function pull(call, open, acked) {
   let group;
   const stream = { call, unacked: new Map() };
+  const join = (found) => {
+    group = found;
+    group.streams.add(stream);
+    call.sendMetadata(new grpc.Metadata());
+    group.push();
+  };
   const leave = () => {
     if (!group?.streams.delete(stream)) return;
     group.waiting.unshift(...stream.unacked.values());
     group.push();
   };
   call.on("data", (request) => {
-    if (!group) {
-      const consumer = propertiesOf(call).consumerID ?? "";
-      const topic = topicOf(spaceOf(call), request.topic.name);
-      if (!topic.groups.has(consumer)) topic.groups.set(consumer, new Group(topic.log));
-      group = topic.groups.get(consumer);
-      group.streams.add(stream);
-      call.sendMetadata(new grpc.Metadata());
-      group.push();
-      return;
-    }
-    const message = stream.unacked.get(request.ack_message_id);
-    if (!stream.unacked.delete(request.ack_message_id)) return;
-    if (request.ack_error) {
+    if (!group) return join(open(request));
+    const { id, refused } = acked(request);
+    const message = stream.unacked.get(id);
+    if (!stream.unacked.delete(id)) return;
+    if (refused) {
       setTimeout(() => {
         group.waiting.push(message);
         group.push();
@@ -241,7 +241,16 @@ function pull(call) {
   });
   call.on("cancelled", leave);
   call.on("error", leave);
+  if (open instanceof Group) join(open);
 }
+
+const pullMessages = (call) =>
+  pull(call, ({ topic }) => {
+    const consumer = propertiesOf(call).consumerID ?? "";
+    const found = topicOf(spaceOf(call), topic.name);
+    if (!found.groups.has(consumer)) found.groups.set(consumer, new Group(found.log));
+    return found.groups.get(consumer);
+  }, (request) => ({ id: request.ack_message_id, refused: request.ack_error }));
 
 services.push([v1.PubSub, {
   Init: initialise,
@@ -253,7 +262,7 @@ services.push([v1.PubSub, {
     for (const entry of entries) publish(spaceOf(call), topic, entry.event, entry.content_type, entry.metadata);
     return { failed_entries: [] };
   }),
-  PullMessages: pull,
+  PullMessages: pullMessages,
   Pause: method(() => {}),
   Resume: method(() => {}),
 }]);
@@ -276,16 +285,49 @@ services.push([v1.SecretStore, {
   })),
 }]);
 
+// Bindings -----------------------------------------------------------------------------------------------------------
+
+// What `emit` was called with comes as an event to each instance that reads, from its first `Read` on, until it is accepted;
+// `answers` tells what apps answered.
+function sourceOf(call) {
+  const space = spaceOf(call);
+  space.readers ??= new Map();
+  space.answers ??= [];
+  return space;
+}
+
+function read(call) {
+  const instance = call.metadata.get("x-component-instance")[0];
+  const { readers, answers } = sourceOf(call);
+  if (!readers.has(instance)) readers.set(instance, new Group([]));
+  pull(call, readers.get(instance), (request) => {
+    answers.push(`${instance} ${request.response_error?.message ?? request.response_data}`);
+    return { id: request.message_id, refused: request.response_error };
+  });
+}
+
+function invoke(call, { operation, data, metadata }) {
+  const { readers, answers } = sourceOf(call);
+  if (operation === "create") throw { code: grpc.status.RESOURCE_EXHAUSTED, details: "it is full" };
+  if (operation === "answers") return { data: Buffer.from(JSON.stringify(answers)) };
+  if (operation === "emit") {
+    for (const group of readers.values()) {
+      const id = String(++messages);
+      group.waiting.push({ id, message_id: id, data, metadata: { ...metadata, number: id } });
+      group.push();
+    }
+    return {};
+  }
+  return { data: Buffer.concat([Buffer.from(`${operation} `), data]), metadata: { ...metadata, by: "javascript" } };
+}
+
 services.push([v1.OutputBinding, {
   Init: initialise,
   Ping: ping,
-  ListOperations: method(() => ({ operations: ["create", "echo"] })),
-  Invoke: method((call, { operation, data, metadata }) => {
-    propertiesOf(call);
-    if (operation === "create") throw { code: grpc.status.RESOURCE_EXHAUSTED, details: "it is full" };
-    return { data: Buffer.concat([Buffer.from(`${operation} `), data]), metadata: { ...metadata, by: "javascript" } };
-  }),
+  ListOperations: method(() => ({ operations: ["create", "echo", "emit", "answers"] })),
+  Invoke: method(invoke),
 }]);
+services.push([v1.InputBinding, { Init: initialise, Ping: ping, Read: read }]);
 
 // Reflection and start -------------------------------------------------------------------------------------------------
 

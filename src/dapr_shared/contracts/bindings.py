@@ -88,6 +88,8 @@ class BindingEvent(msgspec.Struct, frozen=True):
     metadata: Mapping[str, str] = {}
     id: str = ""
     """The system's own id, for logs; empty where it has none."""
+    answered: Callable[[bytes], None] | None = None
+    """Told what the app answered, where the system can take an answer; only for an event that the app accepted."""
 
 
 EventHandler: TypeAlias = Callable[[BindingEvent], Awaitable[Outcome]]

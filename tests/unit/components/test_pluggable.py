@@ -19,11 +19,13 @@ from dapr_shared._proto import components_pb, reflection_alpha_pb, reflection_pb
 from dapr_shared.components.catalog import Catalog, UnknownTypeError
 from dapr_shared.components.pluggable import connection as pluggable_connection
 from dapr_shared.components.pluggable import sockets as pluggable_sockets
+from dapr_shared.components.pluggable.bindings import PluggableBinding
 from dapr_shared.components.pluggable.connection import PluggableSettings
 from dapr_shared.components.pluggable.pubsub import PluggablePubSub
 from dapr_shared.components.pluggable.secretstores import PluggableSecretStore
 from dapr_shared.components.pluggable.sockets import FOLDER_VARIABLE, pluggable_row, socket_names
 from dapr_shared.components.pluggable.state import PluggableStateStore
+from dapr_shared.contracts.bindings import BindingRequest, ReadRequest
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError, ComponentContext
 from dapr_shared.contracts.pubsub import BulkEntry, Outcome, PublishRequest, SubscribeRequest
 from dapr_shared.contracts.settings import decode_settings
@@ -38,6 +40,12 @@ from dapr_shared.contracts.state import (
 )
 from tests.support.pubsub_fakes import until
 
+BLOCKS: dict[Any, str] = {
+    PluggableBinding: "bindings",
+    PluggablePubSub: "pubsub",
+    PluggableSecretStore: "secretstores",
+    PluggableStateStore: "state",
+}
 PREFIX = "/dapr.proto.components.v1."
 Answer = Callable[[bytes, dict[str, Any]], Any]
 
@@ -111,7 +119,7 @@ class _Handlers(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(reflect)
         if "reflection" in service:
             return None
-        if name == "PullMessages":
+        if name in {"PullMessages", "Read"}:
             return grpc.stream_stream_rpc_method_handler(pull)
         return grpc.unary_unary_rpc_method_handler(unary)
 
@@ -133,9 +141,7 @@ async def opened(program):
     async with AsyncExitStack() as stack:
 
         async def open_one(kind: Any = PluggableStateStore, app_id: str | None = None, **properties: str) -> Any:
-            block = {PluggableStateStore: "state", PluggablePubSub: "pubsub", PluggableSecretStore: "secretstores"}[
-                kind
-            ]
+            block = BLOCKS[kind]
             settings = decode_settings(PluggableSettings, properties)
             component = kind(settings, ComponentContext("mine", f"{block}.odd", app_id=app_id))
             await component.start(stack)
@@ -464,3 +470,76 @@ def test_the_default_folder_of_somebody_else_is_not_looked_into(monkeypatch, tmp
     finally:
         listening.close()
         shutil.rmtree(folder)
+
+
+# Bindings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("app_id", "instances"), [(None, ["mine", "mine.orders", "mine.stock"]), ("orders", ["mine"])])
+async def test_readers_have_instances(program, opened, app_id, instances):
+    """Each app that reads is an instance of its own at the program; an instance for one app has one."""
+    program.services = ["InputBinding"]
+    binding = await opened(PluggableBinding, app_id=app_id)
+    program.pull = lambda requests, context: asyncio.sleep(60)
+    for reader in ("orders",) if app_id else ("orders", "stock", "orders"):
+        await binding.read(ReadRequest(reader), lambda _: None)
+    assert [metadata["x-component-instance"] for name, _, metadata in program.called if name == "Init"] == instances
+
+
+@pytest.mark.parametrize(
+    ("served", "direction", "claimed"),
+    [
+        (["InputBinding", "OutputBinding"], "", {"INPUT_BINDING", "OUTPUT_BINDING"}),
+        (["InputBinding", "OutputBinding"], " Input", {"INPUT_BINDING"}),
+        (["InputBinding", "OutputBinding"], "output, x", {"OUTPUT_BINDING"}),
+        (["InputBinding"], "", {"INPUT_BINDING"}),
+        (["OutputBinding"], "input,output", {"OUTPUT_BINDING"}),
+        (["OutputBinding"], "input", set()),
+        (["StateStore"], "", set()),
+    ],
+)
+async def test_directions(program, opened, served, direction, claimed):
+    """A binding can do what its program serves, as far as its `direction` wants it; none of it is an error at start."""
+    program.services = served
+    metadata = {"direction": direction} if direction else {}
+    if not claimed:
+        with pytest.raises(BackendError, match="serves no binding"):
+            await opened(PluggableBinding, **metadata)
+        return
+    binding = await opened(PluggableBinding, **metadata)
+    assert binding.effective_capabilities() == claimed
+    await binding.ping()
+    if "OUTPUT_BINDING" not in claimed:
+        with pytest.raises(BackendError):
+            await binding.invoke(BindingRequest("create"))
+    if "INPUT_BINDING" not in claimed:
+        with pytest.raises(BackendError):
+            await binding.read(ReadRequest("orders"), lambda _: None)
+
+
+async def test_events_are_answered(program, opened):
+    """An event is acknowledged with what the app answered, or with an error where the app refused it."""
+    program.services = ["InputBinding"]
+    acks: list[Any] = []
+
+    async def pull(requests: Any, context: Any) -> None:
+        for number in ("1", "2"):
+            event = components_pb.ReadResponse(data=number.encode(), message_id=number, metadata={"k": number})
+            await context.write(event.SerializeToString())
+            acks.append(components_pb.ReadRequest.FromString(await context.read()))
+        await asyncio.sleep(60)
+
+    async def handle(event: Any) -> Outcome:
+        assert event.metadata == {"k": event.id}
+        if event.data == b"1":
+            return Outcome.RETRY
+        event.answered(b"thanks")
+        return Outcome.ACCEPTED
+
+    program.pull = pull
+    binding = await opened(PluggableBinding)
+    reading = await binding.read(ReadRequest("orders"), handle)
+    await until(lambda: len(acks) == 2)
+    found = [(ack.message_id, ack.response_data, ack.HasField("response_error")) for ack in acks]
+    assert found == [("1", b"", True), ("2", b"thanks", False)]
+    await reading.stop(0)

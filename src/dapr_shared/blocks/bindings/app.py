@@ -16,7 +16,7 @@ from dapr_shared.blocks.bindings.output import INPUT, has_direction
 from dapr_shared.blocks.upkeep import Upkeep
 from dapr_shared.channel.binding_callbacks import list_bindings, wants_binding
 from dapr_shared.channel.grpc import GrpcAppChannel
-from dapr_shared.contracts.bindings import InputBinding, ReadRequest
+from dapr_shared.contracts.bindings import BindingCapability, InputBinding, ReadRequest
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.invocation import ChannelError
 
@@ -105,7 +105,9 @@ class AppBindings:
         return {
             opened.name: cast("AnyInput", opened)
             for opened in self._components.visible(self.presence.ref)
-            if isinstance(opened.component, InputBinding) and has_direction(opened, INPUT, otherwise=True)
+            if isinstance(opened.component, InputBinding)
+            and BindingCapability.INPUT_BINDING in opened.capabilities
+            and has_direction(opened, INPUT, otherwise=True)
         }
 
     def _wanted(self, component: AnyInput) -> bool:

@@ -127,6 +127,8 @@ class BindingDelivery:
             return Outcome.RELEASED if await self._unanswered(channel, error) else self._failed(str(error))
         if not reply.accepted:
             return self._failed(reply.words)
+        if event.answered is not None:
+            event.answered(reply.data)
         return await self._carry_out(reply) if reply.to or reply.states else Outcome.ACCEPTED
 
     async def _unanswered(self, channel: AppChannel, error: ChannelError) -> bool:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from dapr_shared.blocks.counted import Counted
-from dapr_shared.contracts.bindings import BindingError, BindingRequest, BindingResponse, OutputBinding
+from dapr_shared.contracts.bindings import (
+    BindingCapability,
+    BindingError,
+    BindingRequest,
+    BindingResponse,
+    OutputBinding,
+)
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.core import errors
 
@@ -62,7 +68,9 @@ class BindingsBlock:
     def _find(self, caller: Caller, name: str) -> Opened[OutputBinding[Any]] | None:
         # The contract stands for all its adapters, whatever their settings are.
         opened = self._components.find(cast("type[OutputBinding[Any]]", OutputBinding), caller.ref, name)
-        return opened if opened is not None and has_direction(opened, OUTPUT, otherwise=True) else None
+        if opened is None or BindingCapability.OUTPUT_BINDING not in opened.capabilities:
+            return None
+        return opened if has_direction(opened, OUTPUT, otherwise=True) else None
 
 
 def has_direction(opened: Opened[Any], direction: str, *, otherwise: bool) -> bool:

@@ -85,11 +85,16 @@ class Connection:
         self._delay = RETRY_FIRST
         self._closed = False
 
-    async def open(self, stack: AsyncExitStack) -> frozenset[str]:
-        """Connect and initialise; the short names of the services that the program serves.
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Connect and initialise. Raises `BackendError`, also where the program does not serve what is needed."""
+        services = await self.connect(stack)
+        if self._service not in services:
+            serves = ", ".join(sorted(services)) or "none of a component"
+            raise BackendError(f"the program at {self._socket} does not serve {self._service}, but {serves}")
+        await self.ready()
 
-        Raises `BackendError` where the program does not serve the one that this component needs.
-        """
+    async def connect(self, stack: AsyncExitStack) -> frozenset[str]:
+        """Connect; the short names of the services that the program serves. Raises `BackendError`."""
         self._socket = socket_of(self._type)
         if self._socket is None:
             raise BackendUnavailableError(
@@ -97,12 +102,7 @@ class Connection:
             )
         self._client = GrpcClient(f"unix:{self._socket}", ClientOptions(max_message_bytes=MAX_MESSAGE))
         stack.push_async_callback(self._close)
-        services = await self._services(self._client)
-        if self._service not in services:
-            serves = ", ".join(sorted(services)) or "none of a component"
-            raise BackendError(f"the program at {self._socket} does not serve {self._service}, but {serves}")
-        await self.ready()
-        return services
+        return await self._services(self._client)
 
     async def ready(self) -> None:
         """Return when the component is initialised; at once when it is. Raises `BackendUnavailableError`."""

@@ -19,12 +19,14 @@ from dapr_shared.components.pluggable.connection import (
     PluggableSettings,
     init_metadata,
 )
-from dapr_shared.components.pluggable.pull import Pull
+from dapr_shared.components.pluggable.pull import Feed, Pulls
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import (
     BulkEntry,
     BulkFailure,
     Handler,
+    Message,
+    Outcome,
     PublishRequest,
     PubSub,
     PubSubCapability,
@@ -37,6 +39,35 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
 _CONSUMER = "consumerID"
+_REFUSED = components_pb.AckMessageError(message="the app did not accept the message")
+
+
+class _Topic(Feed[components_pb.PullMessagesResponse]):
+    """The messages of one topic for one handler."""
+
+    method = "PullMessages"
+
+    def __init__(self, request: SubscribeRequest, handler: Handler) -> None:
+        self.name = request.topic
+        topic = components_pb.Topic(name=request.topic, metadata=dict(request.metadata))
+        self.first = components_pb.PullMessagesRequest(topic=topic).SerializeToString()
+        self._handler = handler
+
+    def read(self, data: bytes) -> components_pb.PullMessagesResponse:
+        return components_pb.PullMessagesResponse.FromString(data)
+
+    def id_of(self, pulled: components_pb.PullMessagesResponse) -> str:
+        return pulled.id
+
+    async def handle(self, pulled: components_pb.PullMessagesResponse, deliveries: int) -> tuple[Outcome, bytes]:
+        topic, metadata = pulled.topic_name or self.name, dict(pulled.metadata)
+        message = Message(topic, pulled.data, pulled.content_type, metadata, pulled.id, deliveries=deliveries)
+        return await self._handler(message), b""
+
+    def ack(self, message_id: str, answer: bytes, *, refused: bool) -> bytes:
+        del answer  # the protocol has no place for it
+        error = _REFUSED if refused else None
+        return components_pb.PullMessagesRequest(ack_message_id=message_id, ack_error=error).SerializeToString()
 
 
 class PluggablePubSub(PubSub[PluggableSettings]):
@@ -57,11 +88,10 @@ class PluggablePubSub(PubSub[PluggableSettings]):
         """The group of the component itself; empty where it is not one app's."""
         self._groups: dict[str, Connection] = {}
         self._opening = asyncio.Lock()
-        self._pulls: set[Pull] = set()
         self._stack = stack
         self._connection = self._connect(self.context.name, self._own_group)
         await self._connection.open(stack)
-        stack.push_async_callback(self._end)
+        self._pulls = Pulls(stack)
 
     def _connect(self, instance: str, group: str) -> Connection:
         return Connection(self.context.type, "PubSub", instance, self._initialise_for(group))
@@ -122,20 +152,14 @@ class PluggablePubSub(PubSub[PluggableSettings]):
 
     async def subscribe(self, request: SubscribeRequest, handler: Handler) -> Subscription:
         connection = await self._of_group(request.group)
-        await connection.ready()
-        pull = Pull(connection, request, handler, self._pulls.discard)
-        self._pulls.add(pull)
-        try:
-            await pull.begin()
-        except BaseException:
-            await pull.stop(0.0)
-            raise
-        return pull
+        feed = _Topic(request, handler)
+        return await self._pulls.begin(connection, feed, request.max_in_flight)
 
     async def _of_group(self, group: str) -> Connection:
         own = self._open()
         if group == self._own_group or self._stack is None:
             return own
+        await own.ready()  # raises where the component is closed
         async with self._opening:
             connection = self._groups.get(group)
             if connection is None:
@@ -143,9 +167,6 @@ class PluggablePubSub(PubSub[PluggableSettings]):
                 await connection.open(self._stack)
                 self._groups[group] = connection
             return connection
-
-    async def _end(self) -> None:
-        await asyncio.gather(*(pull.stop(0.0) for pull in tuple(self._pulls)))
 
     def _open(self) -> Connection:
         connection: Connection | None = getattr(self, "_connection", None)

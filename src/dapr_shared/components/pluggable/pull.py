@@ -1,8 +1,8 @@
-"""One subscription at a pluggable broker: messages come on a stream, and each is acknowledged on it.
+"""A stream of messages from a pluggable component, each acknowledged on it: a subscription, or the reading of a binding.
 
 First step of the delivery road. The stream ends when the program does; it is begun anew, with back-off, and what was not
 acknowledged on the old one is the program's to deliver again. A message that is given back unreached is kept here,
-unacknowledged, until the subscription resumes.
+unacknowledged, until the subscription resumes. What the messages look like is the business of a `Feed`.
 """
 # ruff: noqa: D102 - the contract says what its methods promise
 
@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-import msgspec
 from google.protobuf.message import DecodeError
 
-from dapr_shared._proto import components_pb
 from dapr_shared.components import delivery
 from dapr_shared.components.pluggable.connection import RETRY_FIRST, RETRY_LONGEST
 from dapr_shared.contracts.component import BackendError
-from dapr_shared.contracts.pubsub import Handler, Message, Outcome, SubscribeRequest, Subscription
+from dapr_shared.contracts.pubsub import Outcome, Subscription
 from dapr_shared.wire.grpc.interface import GrpcError
 from dapr_shared.wire.grpc.serving import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AsyncExitStack
 
     from dapr_shared.components.pluggable.connection import Connection
     from dapr_shared.wire.grpc.client import GrpcStream
@@ -38,23 +38,49 @@ AGAIN = 0.1
 LAST_WORDS = 1.0
 """Seconds that a program may take to end a stream that we have ended."""
 _MOST_REFUSED = 10_000
-_REFUSED = "the app did not accept the message"
 
 _Acks = asyncio.Queue[bytes | None]
+P = TypeVar("P")
 
 
-class Pull(Subscription):
-    """A running subscription."""
+class Feed(ABC, Generic[P]):
+    """How one kind of stream speaks; `P` is its message as the program sends it."""
+
+    method: ClassVar[str]
+    """The call that is the stream."""
+    name: str
+    """For the names of tasks."""
+    first: bytes | None
+    """The request that begins it; `None`: there is none, the call alone does."""
+
+    @abstractmethod
+    def read(self, data: bytes) -> P:
+        """A message. Raises `DecodeError`."""
+
+    @abstractmethod
+    def id_of(self, pulled: P) -> str:
+        """By which it is acknowledged."""
+
+    @abstractmethod
+    async def handle(self, pulled: P, deliveries: int) -> tuple[Outcome, bytes]:
+        """Bring it to the app, for the `deliveries`-th time; what came of it, and what the app answered."""
+
+    @abstractmethod
+    def ack(self, message_id: str, answer: bytes, *, refused: bool) -> bytes:
+        """The request that says that it was taken, or refused."""
+
+
+class Pull(Subscription, Generic[P]):
+    """A running stream."""
 
     def __init__(
-        self, connection: Connection, request: SubscribeRequest, handler: Handler, ended: Callable[[Pull], None]
+        self, connection: Connection, feed: Feed[P], max_in_flight: int, ended: Callable[[Pull[P]], None]
     ) -> None:
         """`ended` is told when it was stopped."""
         self._connection = connection
-        self._topic = components_pb.Topic(name=request.topic, metadata=dict(request.metadata))
-        self._handler = handler
+        self._feed = feed
         self._ended = ended
-        self._slots = asyncio.Semaphore(max(request.max_in_flight, 1))
+        self._slots = asyncio.Semaphore(max(max_in_flight, 1))
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._settled = asyncio.Event()
@@ -69,7 +95,7 @@ class Pull(Subscription):
 
     async def begin(self) -> None:
         """Start; return when the program has said that it began, or after `SETTLE`."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pull {self._topic.name}")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pull {self._feed.name}")
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE):
                 await self._settled.wait()
@@ -125,7 +151,7 @@ class Pull(Subscription):
         """Take messages until the stream ends; whether there was any."""
         acks: _Acks = asyncio.Queue()
         self._acks = acks
-        stream = self._connection.stream("PullMessages", _requests(self._topic, acks))
+        stream = self._connection.stream(self._feed.method, _requests(self._feed.first, acks))
         settling = asyncio.get_running_loop().create_task(self._settle(stream))
         some = False
         mine: list[asyncio.Task[None]] = []
@@ -133,7 +159,7 @@ class Pull(Subscription):
         try:
             async for data in messages:
                 some = True
-                message = components_pb.PullMessagesResponse.FromString(data)
+                message = self._feed.read(data)
                 await self._slots.acquire()
                 if self._stopping:  # it stays unacknowledged
                     self._slots.release()
@@ -164,18 +190,17 @@ class Pull(Subscription):
         self._handling.pop(task, None)
         self._slots.release()
 
-    async def _handle(self, pulled: components_pb.PullMessagesResponse, acks: _Acks) -> None:
-        message = Message(
-            pulled.topic_name or self._topic.name, pulled.data, pulled.content_type, dict(pulled.metadata), pulled.id
-        )
-        message = msgspec.structs.replace(message, deliveries=1 + self._refused.get(pulled.id, 0))
+    async def _handle(self, pulled: P, acks: _Acks) -> None:
+        message_id = self._feed.id_of(pulled)
+        deliveries = 1 + self._refused.get(message_id, 0)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs as one
         while True:
             await self._flowing.wait()
             self._handling[task] = True
+            answer = b""
             try:
-                outcome = await self._handler(message)
+                outcome, answer = await self._feed.handle(pulled, deliveries)
             except Exception:  # noqa: BLE001 - it promises not to raise; a defect of it loses no message
                 outcome = Outcome.RETRY
             self._handling[task] = False
@@ -184,17 +209,40 @@ class Pull(Subscription):
             if self._stopping:
                 return
             await asyncio.sleep(AGAIN)
-        answer = components_pb.PullMessagesRequest(ack_message_id=pulled.id)
-        failures = self._refused.pop(pulled.id, 0)
+        failures = self._refused.pop(message_id, 0)
         if outcome is Outcome.RETRY:
-            self._refused[pulled.id] = failures + 1
+            self._refused[message_id] = failures + 1
             while len(self._refused) > _MOST_REFUSED:
                 self._refused.popitem(last=False)
-            answer.ack_error.message = _REFUSED
-        acks.put_nowait(answer.SerializeToString())
+        acks.put_nowait(self._feed.ack(message_id, answer, refused=outcome is Outcome.RETRY))
 
 
-async def _requests(topic: components_pb.Topic, acks: _Acks) -> AsyncIterator[bytes]:
-    yield components_pb.PullMessagesRequest(topic=topic).SerializeToString()
+async def _requests(first: bytes | None, acks: _Acks) -> AsyncIterator[bytes]:
+    if first is not None:
+        yield first
     while (ack := await acks.get()) is not None:
         yield ack
+
+
+class Pulls:
+    """The running streams of one component: begun here, and ended with it."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        """`stack`: the component's own."""
+        self._running: set[Pull[Any]] = set()
+        stack.push_async_callback(self._end)
+
+    async def begin(self, connection: Connection, feed: Feed[P], max_in_flight: int) -> Pull[P]:
+        """Begin one. Raises `BackendError`; cancelled midway, nothing is left running."""
+        await connection.ready()
+        pull = Pull(connection, feed, max_in_flight, self._running.discard)
+        self._running.add(pull)
+        try:
+            await pull.begin()
+        except BaseException:
+            await pull.stop(0.0)
+            raise
+        return pull
+
+    async def _end(self) -> None:
+        await asyncio.gather(*(pull.stop(0.0) for pull in tuple(self._running)))

@@ -24,7 +24,7 @@ _TRUSTED = (0,)
 """Users beside this one who may make the default folder."""
 
 _ADAPTERS: Mapping[str, tuple[str, str]] = {
-    "bindings": ("bindings:PluggableBinding", "An output binding"),
+    "bindings": ("bindings:PluggableBinding", "A binding"),
     "pubsub": ("pubsub:PluggablePubSub", "A message broker"),
     "secretstores": ("secretstores:PluggableSecretStore", "A secret store"),
     "state": ("state:PluggableStateStore", "A state store"),

@@ -8,7 +8,7 @@ from dapr_shared._proto import appcallback_pb, common_pb
 from dapr_shared.blocks.bindings.delivery import BindingDeliveries, route_of
 from dapr_shared.blocks.bindings.manager import InputBindings
 from dapr_shared.blocks.presence import Presences
-from dapr_shared.contracts.bindings import BindingEvent, InputBinding, Outcome
+from dapr_shared.contracts.bindings import BindingCapability, BindingEvent, InputBinding, Outcome
 from dapr_shared.contracts.component import BackendError, ComponentContext
 from dapr_shared.contracts.invocation import AppTimeoutError, AppUnreachableError, ChannelError
 from dapr_shared.contracts.settings import Settings
@@ -37,6 +37,7 @@ class FakeInput(InputBinding[Settings]):
     """Gives its handler away."""
 
     settings_type = Settings
+    capabilities = frozenset({BindingCapability.INPUT_BINDING})
 
     def __init__(self) -> None:
         super().__init__(Settings(), ComponentContext("in", "fake"))

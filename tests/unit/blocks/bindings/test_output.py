@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dapr_shared.blocks.bindings.output import BindingsBlock, has_direction
-from dapr_shared.contracts.bindings import BindingError, BindingRequest, BindingResponse, OutputBinding
+from dapr_shared.contracts.bindings import (
+    BindingCapability,
+    BindingError,
+    BindingRequest,
+    BindingResponse,
+    OutputBinding,
+)
 from dapr_shared.contracts.component import ComponentContext
 from dapr_shared.contracts.settings import Settings
 from dapr_shared.core.errors import DaprError
@@ -15,6 +21,7 @@ class FakeOutput(OutputBinding[Settings]):
     """Keeps what it is asked."""
 
     settings_type = Settings
+    capabilities = frozenset({BindingCapability.OUTPUT_BINDING})
     operations = ("create",)
 
     def __init__(self) -> None:
