@@ -1,0 +1,1 @@
+"""The Kubernetes API server: a client, informers, a lease, token reviews, Events. Knows nothing of Dapr."""
