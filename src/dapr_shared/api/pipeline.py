@@ -4,7 +4,8 @@ First step of the request road after the wire. The steps, outermost first, and w
 
 1. access log and counting: they see every call, also one that is refused;
 2. trace: everything below, the refusal too, belongs to the caller's trace;
-3. identify: nothing is done for anybody who has not proved an app;
+3. identify: nothing is done for anybody who has not proved an app. The one step that may have to wait for another
+   program: a service account token that was not seen before is verified by the cluster;
 4. authorize: the app's Configuration says which APIs it may use;
 5. limit: last, so that a refused call never takes a place.
 """
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
-from dapr_shared.identity.apps import AppRegistry, RefusedError
+from dapr_shared.identity.refusal import RefusedError
+from dapr_shared.identity.service_accounts import ReviewNeededError
 
 if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
+    from dapr_shared.identity.apps import AppRegistry
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.events import Events
     from dapr_shared.wire.tls import PeerCertificate
@@ -62,12 +66,38 @@ class Pipeline:
         operation: str,
         peer: str,
     ) -> Caller:
-        """The proved caller. Raises the error to answer; every refusal is an audit event with its reason."""
+        """The proved caller. Raises the error to answer; every refusal is an audit event with its reason.
+
+        Raises `ReviewNeededError` for a service account token that was not seen before: then ask `identify_reviewed`.
+        Asked first and without awaiting, so that all other evidence costs what it cost without clusters.
+        """
         try:
             return self._apps.identify(tokens, listener, certificate)
         except RefusedError as refused:
             self._events.identity_refused(refused.reason, protocol, operation, peer)
             raise refused.error from None
+
+    async def identify_reviewed(
+        self,
+        needed: ReviewNeededError,
+        tokens: list[bytes],
+        listener: object,
+        certificate: PeerCertificate | None,
+        *,
+        protocol: str,
+        operation: str,
+        peer: str,
+    ) -> Caller:
+        """Like `identify`, once the token is verified: that may ask the API server."""
+        try:
+            await self._apps.review(needed, _address(peer))
+            return self._apps.identify(tokens, listener, certificate)
+        except RefusedError as refused:
+            self._events.identity_refused(refused.reason, protocol, operation, peer)
+            raise refused.error from None
+        except ReviewNeededError:  # pushed out at once by others
+            self._events.identity_refused("review_limit", protocol, operation, peer)
+            raise errors.IDENTITY_UNAVAILABLE(problem="too many unknown tokens are sent at once") from None
 
     def allowed(self, caller: Caller, protocol: str, api: str, version: str, route: str = "") -> bool:
         """Whether the app's Configuration lets it use an API."""
@@ -87,3 +117,10 @@ class Pipeline:
     def leave(self, caller: Caller) -> None:
         """Give the place back."""
         self._limits.leave(caller.ref)
+
+
+def _address(peer: str) -> str:
+    """The sender without its port: HTTP gives an address, gRPC `ipv4:127.0.0.1:5000`."""
+    if peer.startswith(("ipv4:", "ipv6:")):
+        return peer[5:].rpartition(":")[0].strip("[]")
+    return peer

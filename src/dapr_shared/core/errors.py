@@ -220,6 +220,29 @@ EVIDENCE_DISAGREES = ErrorRow(
     "the evidence disagrees: the listener or the certificate belongs to one app and the token to another",
     "Use a listener or a certificate with its own app's token, or with no token.",
 )
+SERVICE_ACCOUNT_TOKEN = ErrorRow(
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
+    "the service account token in dapr-api-token proves no app: {problem}",
+    "Project a token for the audience of --service-account-audience into the pod, annotate the pod with dapr.io/app-id "
+    "or name its service account in spec.serviceAccount of the App, and read the token's file again as it rotates.",
+)
+POD_AND_ACCOUNT_DISAGREE = ErrorRow(
+    "ERR_UNAUTHENTICATED",
+    401,
+    _C.UNAUTHENTICATED,
+    "the evidence disagrees: the annotation dapr.io/app-id of the pod names one app, and the service account is not its",
+    "Give the pod the service account of its app (spec.serviceAccount of the App), or correct the annotation.",
+)
+IDENTITY_UNAVAILABLE = ErrorRow(
+    "ERR_IDENTITY_UNAVAILABLE",
+    503,
+    _C.UNAVAILABLE,
+    "the service account token in dapr-api-token cannot be verified now: {problem}",
+    "Send the request again. If it stays so, see whether the instance reaches the API server and may create "
+    "tokenreviews and get pods.",
+)
 TOO_MANY_TOKENS = ErrorRow(
     "ERR_UNAUTHENTICATED",
     401,

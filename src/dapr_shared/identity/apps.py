@@ -11,27 +11,21 @@ from time import time
 from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
+from dapr_shared.identity.account_apps import AccountApps
 from dapr_shared.identity.caller import Caller, Evidence, ListenerIdentity, OperatorIdentity, RegisteredApp
+from dapr_shared.identity.refusal import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from dapr_shared.core.errors import DaprError
     from dapr_shared.core.ids import AppRef
+    from dapr_shared.identity.account_apps import AccountConflict
+    from dapr_shared.identity.service_accounts import Proof, ReviewNeededError, ServiceAccounts
     from dapr_shared.wire.tls import PeerCertificate
 
 
 class IdentityConfigurationError(Exception):
     """Apps that cannot be told apart; the message names both."""
-
-
-class RefusedError(Exception):
-    """A request that proves no app. `reason` is the label of the counter and the audit event."""
-
-    def __init__(self, reason: str, error: DaprError) -> None:
-        super().__init__(error.message)
-        self.reason = reason
-        self.error = error
 
 
 class AppRegistry:
@@ -41,7 +35,18 @@ class AppRegistry:
     carries the instance's API token where one is set. Otherwise a request must prove its app.
     """
 
-    def __init__(self, *, single: RegisteredApp | None = None, api_token: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        single: RegisteredApp | None = None,
+        api_token: str | None = None,
+        service_accounts: ServiceAccounts | None = None,
+    ) -> None:
+        """`service_accounts`: without it a service account token proves nothing."""
+        self._service_accounts = service_accounts
+        self._accounts = AccountApps([single] if single else [])
+        self._generation = 0
+        """Counts what replaces the apps, so that callers made of service account tokens are made again."""
         self._single = Caller(single, (Evidence.SINGLE_APP,)) if single else None
         self._api_token_digest = _digest(api_token.encode()) if api_token else None
         self._apps: Mapping[AppRef, RegisteredApp] = {single.ref: single} if single else {}
@@ -55,6 +60,11 @@ class AppRegistry:
     def single(self) -> RegisteredApp | None:
         """The one app of an instance in single-app mode."""
         return self._single.record if self._single else None
+
+    @property
+    def account_conflicts(self) -> Sequence[AccountConflict]:
+        """Service accounts that several apps claim."""
+        return self._accounts.conflicts
 
     def apps(self) -> Iterable[RegisteredApp]:
         """All apps, in the order of their resources."""
@@ -94,6 +104,8 @@ class AppRegistry:
                     )
                 by_token[digest] = caller
         by_certificate = _by_certificate(records.values())
+        self._accounts = AccountApps(records.values())
+        self._generation += 1
         self._apps = records
         self._by_token = by_token
         self._by_certificate = by_certificate
@@ -106,7 +118,8 @@ class AppRegistry:
     def identify(self, tokens: Sequence[bytes], listener: object, certificate: PeerCertificate | None = None) -> Caller:
         """Who sent a request with these values of `dapr-api-token`, this listener and this client certificate.
 
-        Raises `RefusedError`. An empty token is no token; several values are refused, as it is not clear which counts.
+        Raises `RefusedError`, and `ReviewNeededError` for a service account token that has to be verified first. An
+        empty token is no token; several values are refused, as it is not clear which counts.
         A certificate that has expired since the handshake is refused; one that names no app proves nothing.
         """
         if isinstance(listener, OperatorIdentity):
@@ -121,14 +134,34 @@ class AppRegistry:
         owner = listener.app if isinstance(listener, ListenerIdentity) else None
         if not token:
             return self._of_listener(owner)
-        caller = self._by_token.get(_digest(token))
+        digest = _digest(token)
+        caller = self._by_token.get(digest)
         if caller is None:
-            raise RefusedError("unknown_token", errors.UNKNOWN_TOKEN())
+            caller = self._of_service_account(token, digest)
         if owner is None:
             return caller
         if caller.ref != owner:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
-        return self._by_both[owner]
+        return self._by_both[owner] if caller.evidence == _TOKEN else _beside(Evidence.LISTENER, caller)
+
+    async def review(self, needed: ReviewNeededError, sender: str) -> None:
+        """Have a token verified, for `identify` to be asked again. Raises `RefusedError` where nobody can do so now."""
+        if self._service_accounts is not None:
+            await self._service_accounts.review(needed, sender)
+
+    def _of_service_account(self, token: bytes, digest: bytes) -> Caller:
+        """Whom a token that no app has as its own proves. Raises `RefusedError` and `ReviewNeededError`."""
+        proof = self._service_accounts.find(token, digest) if self._service_accounts is not None else None
+        if proof is None:
+            raise RefusedError("unknown_token", errors.UNKNOWN_TOKEN())
+        return self._proved(proof)
+
+    def _proved(self, proof: Proof) -> Caller:
+        caller = proof.caller
+        if caller is None or proof.generation != self._generation:
+            caller = proof.caller = self._accounts.caller(proof.claims, proof.pod, self._apps)
+            proof.generation = self._generation
+        return caller
 
     def _of_listener(self, owner: AppRef | None) -> Caller:
         if owner is None:
@@ -139,9 +172,17 @@ class AppRegistry:
         return caller
 
     def _of_single(self, token: bytes | None, single: Caller) -> Caller:
-        if self._api_token_digest is not None and (not token or _digest(token) != self._api_token_digest):
-            raise RefusedError("wrong_api_token" if token else "no_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401))
-        return single
+        if self._api_token_digest is None:
+            return single
+        if not token:
+            raise RefusedError("no_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401))
+        digest = _digest(token)
+        if digest == self._api_token_digest:
+            return single
+        proof = self._service_accounts.find(token, digest) if self._service_accounts is not None else None
+        if proof is None:
+            raise RefusedError("wrong_api_token", errors.INVALID_API_TOKEN(info=_HTTP_401))
+        return _beside(Evidence.SINGLE_APP, self._proved(proof))
 
     def _of_operator(self, ref: AppRef) -> Caller:
         """The app that the operator acts as: nothing but the socket proves it, in single-app mode too."""
@@ -170,18 +211,29 @@ class AppRegistry:
             if by_certificate is None:
                 raise RefusedError("unknown_certificate", errors.UNKNOWN_CERTIFICATE())
             return by_certificate
-        by_token = self._by_token.get(_digest(token))
+        digest = _digest(token)
+        by_token = self._by_token.get(digest)
         if by_token is None:
-            raise RefusedError("unknown_token", errors.UNKNOWN_TOKEN())
+            by_token = self._of_service_account(token, digest)
         if by_certificate is None:
             return by_token
         if by_certificate.ref != by_token.ref:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
-        return self._by_certificate_and_token[by_token.ref]
+        if by_token.evidence == _TOKEN:
+            return self._by_certificate_and_token[by_token.ref]
+        return _beside(Evidence.CERTIFICATE, by_token)
 
 
 _HTTP_401 = {"http.code": "401", "http.error_message": "invalid api token"}
 """What daprd's gRPC refusal carries (reference grpc-api §1.3)."""
+
+
+_TOKEN = (Evidence.TOKEN,)
+
+
+def _beside(evidence: Evidence, caller: Caller) -> Caller:
+    """The same app, with one more piece of evidence."""
+    return Caller(caller.record, (evidence, *caller.evidence))
 
 
 def _by_certificate(records: Iterable[RegisteredApp]) -> dict[tuple[str, str], Caller]:

@@ -28,6 +28,10 @@ class Evidence(StrEnum):
     """The operator of the instance acts as the app, through the operators' socket (mode 0600). An audit event each time."""
     CERTIFICATE = "certificate"
     """The connection's client certificate, verified at the handshake, has a name or the fingerprint of the app."""
+    POD = "pod"
+    """A service account token, verified by the cluster, is bound to a pod whose annotation names the app."""
+    SERVICE_ACCOUNT = "service-account"
+    """A service account token, verified by the cluster, is of the service account that the App names."""
     CHANNEL = "channel"
     """The instance called the app at its own channel, and this is in the answer."""
 

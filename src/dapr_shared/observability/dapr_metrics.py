@@ -427,6 +427,16 @@ class DaprMetrics:
         self.identity_refused = counter(
             own + "identity_refused_total", "Requests whose caller was not proved, by reason.", ["reason"]
         )
+        self.identity_conflicts = counter(
+            own + "identity_conflicts_total",
+            "Evidence that several apps claim and that proves none, by kind.",
+            ["kind"],
+        )
+        self.token_reviews = counter(
+            own + "token_reviews_total",
+            "Service account tokens that were not known yet: proved, refused, unavailable (nobody could say), limited.",
+            ["outcome"],
+        )
         self.access_refused = counter(
             own + "access_refused_total", "Requests of a proved caller that were not allowed.", ["app_id", "reason"]
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from dapr_shared.core.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -458,6 +458,13 @@ class Events:
             self._identity.warning(
                 "identity refused", reason=reason, protocol=protocol, operation=operation, peer=peer, **_held(held)
             )
+
+    def service_account_disputed(self, account: str, apps: Iterable[AppRef]) -> None:
+        """Several apps claim one service account of the cluster, which therefore proves none of them. Told once."""
+        self.metrics.identity_conflicts.child("service_account").inc()
+        names = " ".join(str(app) for app in apps)
+        if self._first("service account", f"{account} {names}"):
+            self._identity.warning("service account of several apps", service_account=account, apps=names)
 
     def access_refused(self, app: AppRef, reason: str, operation: str, target: str) -> None:
         """A proved caller may not do this: the audit event. Every one is counted."""

@@ -224,6 +224,8 @@ class Reloader:
             self._events.setting_without_effect(
                 "spec.certificates", "no client is asked for one without --tls-client-ca"
             )
+        for conflict in self._parts.apps.account_conflicts:
+            self._events.service_account_disputed(str(conflict.account), conflict.apps)
         for resiliency in resources.resiliencies:
             self._events.kind_without_effect("Resiliency", str(resiliency.origin))
         for notice in resources.notices:

@@ -231,6 +231,12 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'identity_refused_total{reason="unknown_token"} 1',
     ),
     (
+        "service_account_disputed",
+        lambda e: e.service_account_disputed("prod:till", (SHOP, AppRef("back", "prod"))),
+        '[warning] dapr.runtime.identity: service account of several apps service_account=prod:till apps="shop.prod back.prod"',
+        'identity_conflicts_total{kind="service_account"} 1',
+    ),
+    (
         "access_refused",
         lambda e: e.access_refused(SHOP, "secret_scope", "GetSecret", "vault"),
         "[warning] dapr.runtime.identity: access refused app_id=shop namespace=prod reason=secret_scope operation=GetSecret target=vault",

@@ -21,6 +21,7 @@ from dapr_shared.api.spans import begin_grpc, grpc_request
 from dapr_shared.api.trace import trace_of_grpc
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError, GrpcCode
+from dapr_shared.identity.service_accounts import ReviewNeededError
 from dapr_shared.wire.grpc.interface import Call, GrpcError, Kind, Method
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ class GrpcFrontDoor:
             code = GrpcCode.OK
             span: Span | None = None
             try:
-                caller, trace, span = self._admit(call, call.method, api, version)
+                try:
+                    caller, trace, span = self._admit(call, call.method, api, version)
+                except ReviewNeededError as needed:
+                    caller, trace, span = await self._admit_reviewed(needed, call, call.method, api, version)
                 try:
                     async with aclosing(stream(GrpcCall(call, caller, trace), messages)) as answers:
                         async for message in answers:
@@ -129,7 +133,12 @@ class GrpcFrontDoor:
             answer = b""
             span: Span | None = None
             try:
-                caller, trace, span = self._admit(call, method.name, method.api, method.version)
+                try:
+                    caller, trace, span = self._admit(call, method.name, method.api, method.version)
+                except ReviewNeededError as needed:
+                    caller, trace, span = await self._admit_reviewed(
+                        needed, call, method.name, method.api, method.version
+                    )
                 try:
                     request = method.request.FromString(data)
                     if span is not None:
@@ -169,7 +178,10 @@ class GrpcFrontDoor:
             caller: Caller | None = None
             code = GrpcCode.UNIMPLEMENTED
             try:
-                caller, _, span = self._admit(call, name, "", "")
+                try:
+                    caller, _, span = self._admit(call, name, "", "")
+                except ReviewNeededError as needed:
+                    caller, _, span = await self._admit_reviewed(needed, call, name, "", "")
                 if span is not None:
                     span.end(_problem(code))
                 self._pipeline.leave(caller)
@@ -183,13 +195,26 @@ class GrpcFrontDoor:
 
         return handler
 
-    def _admit(self, call: Call, operation: str, api: str, version: str) -> tuple[Caller, Headers, Span | None]:
-        """Identify, authorize, take a place; the caller of this gives the place back."""
-        tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
+    async def _admit_reviewed(
+        self, needed: ReviewNeededError, call: Call, operation: str, api: str, version: str
+    ) -> tuple[Caller, Headers, Span | None]:
+        """Like `_admit`, once the token is verified."""
+        caller = await self._pipeline.identify_reviewed(
+            needed, _tokens(call), call.listener, call.certificate,
+            protocol="grpc", operation=operation, peer=call.peer,
+        )  # fmt: skip
+        return self._admit(call, operation, api, version, caller)
+
+    def _admit(
+        self, call: Call, operation: str, api: str, version: str, caller: Caller | None = None
+    ) -> tuple[Caller, Headers, Span | None]:
+        """Identify unless that is done, authorize, take a place; the caller of this gives the place back."""
         sampled, trace = trace_of_grpc(self._tracing, call.metadata)
-        caller = self._pipeline.identify(
-            tokens, call.listener, call.certificate, protocol="grpc", operation=operation, peer=call.peer
-        )
+        if caller is None:
+            tokens = [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
+            caller = self._pipeline.identify(
+                tokens, call.listener, call.certificate, protocol="grpc", operation=operation, peer=call.peer
+            )
         span: Span | None = None
         if self._spans.active:
             trace, span = begin_grpc(self._spans, call, caller, trace, sampled, self._tracing)
@@ -218,6 +243,10 @@ class GrpcFrontDoor:
                 milliseconds=milliseconds,
                 user_agent=agent if isinstance(agent, str) else "",
             )
+
+
+def _tokens(call: Call) -> list[bytes]:
+    return [value.encode() for key, value in call.metadata if key == _TOKEN and isinstance(value, str)]
 
 
 def _problem(code: GrpcCode) -> str | None:

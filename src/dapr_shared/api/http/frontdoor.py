@@ -19,6 +19,7 @@ from dapr_shared.api.spans import begin_http, end_http, invoked
 from dapr_shared.api.trace import trace_of_http
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
+from dapr_shared.identity.service_accounts import ReviewNeededError
 from dapr_shared.wire.http.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ class HttpFrontDoor:
     async def _routed(self, call: HttpCall, route: Route, started: float) -> Response:
         if route.open:
             return await route.handler(call)
-        caller = call.caller = self._identify(call, route.name)
+        try:
+            caller = call.caller = self._identify(call, route.name)
+        except ReviewNeededError as needed:
+            caller = call.caller = await self._identify_reviewed(needed, call, route.name)
         if self._spans.active:
             begin_http(self._spans, call, route, call.sampled, self._tracing, perf_counter() - started)
         if not self._pipeline.allowed(caller, "http", route.api, route.version, route.path[1:]):
@@ -111,7 +115,10 @@ class HttpFrontDoor:
 
     async def _invoked(self, call: HttpCall, raw_path: bytes, started: float) -> tuple[str, Response]:
         """Every path without a route is an invocation, if the request names a target."""
-        caller = call.caller = self._identify(call, "InvokeService")
+        try:
+            caller = call.caller = self._identify(call, "InvokeService")
+        except ReviewNeededError as needed:
+            caller = call.caller = await self._identify_reviewed(needed, call, "InvokeService")
         if self._spans.active:
             begin_http(self._spans, call, None, call.sampled, self._tracing, perf_counter() - started)
         target, method = find_target(call.request, raw_path, call.path)
@@ -144,6 +151,13 @@ class HttpFrontDoor:
         request = call.request
         return self._pipeline.identify(
             request.header_values(_TOKEN), request.listener, request.certificate,
+            protocol="http", operation=operation, peer=request.peer,
+        )  # fmt: skip
+
+    async def _identify_reviewed(self, needed: ReviewNeededError, call: HttpCall, operation: str) -> Caller:
+        request = call.request
+        return await self._pipeline.identify_reviewed(
+            needed, request.header_values(_TOKEN), request.listener, request.certificate,
             protocol="http", operation=operation, peer=request.peer,
         )  # fmt: skip
 
