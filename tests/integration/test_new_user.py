@@ -106,7 +106,7 @@ def test_doctor_without_an_instance(tmp_path):
     assert code == 1
     assert "error    files: a.yaml:4: spec.tokens[0]: expected exactly one of sha256, secretKeyRef, envRef" in said
     code, said = run_to_end(tmp_path, "doctor", "nowhere")
-    assert (code, said) == (2, "dapr-shared: nowhere does not exist\n")
+    assert (code, said) == (2, "dapr-shared: nowhere does not exist: name a file or directory that is there\n")
 
 
 def test_doctor_sees_who_else_may_read(tmp_path):

@@ -140,29 +140,37 @@ def test_wrong_words_are_exit_code_2(tmp_path, words, said):
         (["--app-id=x", "--disable-init-endpoints=metadata"], "--disable-init-endpoints"),
         (["--app-id=x", "--app-health-probe-interval=1", "--app-health-probe-timeout=2000"], "longer than"),
         (["--app-id=x", "--config=/no/such/file.yaml"], "/no/such/file.yaml"),
-        (["--app-id=x", "--log-file=/no/such/folder/log"], "/no/such/folder/log"),
     ],
 )
-def test_settings_that_do_not_make_an_instance_are_exit_code_1(tmp_path, words, said):
-    """What cannot be run ends with 1 and a message that names the flag, without a traceback."""
+def test_settings_that_do_not_make_an_instance_are_exit_code_2(tmp_path, words, said):
+    """Flags that make no instance are wrong words to `dapr-shared run`: 2, and a line that names the flag."""
     code, output = run_to_end(tmp_path, "run", *words)
-    assert code == 1, output
+    assert code == 2, output
     assert said in output
-    assert "Traceback" not in output
+    assert output.count("\n") == 1
+
+
+def test_what_cannot_be_written_is_exit_code_1(tmp_path):
+    """A log file that cannot be made is a failure, not wrong words: 1."""
+    code, output = run_to_end(tmp_path, "run", "--app-id=x", "--log-file=/no/such/folder/log")
+    assert (code, output.count("\n")) == (1, 1)
+    assert "/no/such/folder/log" in output
 
 
 @ENTRIES
 def test_exit_codes_are_the_same_by_either_name(tmp_path, entry):
-    """`daprd` and `dapr-shared run` end with the same codes."""
+    """`daprd` and `dapr-shared run` end with the same codes, but for flags that make no instance: daprd's 1 is kept."""
+    never = 1 if entry == "daprd" else 2
     assert run_to_end(tmp_path, *_run(entry), "--no-such-flag", entry=entry)[0] == 2
-    assert run_to_end(tmp_path, *_run(entry), "--app-id=x", "--mode=kubernetes", entry=entry)[0] == 1
+    assert run_to_end(tmp_path, *_run(entry), "--app-id=x", "--mode=kubernetes", entry=entry)[0] == never
+    assert run_to_end(tmp_path, *_run(entry), "--app-id=a.b", entry=entry)[0] == never
     assert run_to_end(tmp_path, *_run(entry), "--version", entry=entry)[0] == 0
 
 
 def test_one_app_or_many(tmp_path):
     """--app-id and --apps exclude each other."""
     code, output = run_to_end(tmp_path, "run", "--app-id=x", "--apps=.")
-    assert (code, "exclude each other" in output) == (1, True)
+    assert (code, "exclude each other" in output) == (2, True)
 
 
 def test_version_and_build_info(tmp_path):

@@ -233,7 +233,7 @@ def test_stopping_does_not_wait_for_a_silent_handshake(tmp_path):
     ],
 )
 def test_wrong_files_and_flags_do_not_start(tmp_path, flags, words):
-    """Flags that do not belong together and files that do not fit are one clear line, and exit code 1."""
+    """Flags that do not belong together and files that do not fit are one clear line, and exit code 2."""
     from cryptography.hazmat.primitives import serialization
 
     authority = Authority(tmp_path / "ca")
@@ -253,6 +253,6 @@ def test_wrong_files_and_flags_do_not_start(tmp_path, flags, words):
     named = [f"{name}={files.get(value, value)}" for name, value in (flag.split("=", 1) for flag in flags)]
     with pytest.raises(StartError) as caught:
         start(tmp_path / "i", *named, app_id="orders")
-    assert caught.value.code == 1
+    assert caught.value.code == 2
     assert words in caught.value.log
     assert "Traceback" not in caught.value.log

@@ -88,7 +88,7 @@ def body_of(data: str, file: str) -> bytes:
             with Path(file).open("rb") as stream:
                 content = stream.read(MOST_DATA + 1)
     except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}", USAGE) from error
+        raise CommandError(f"{file} cannot be read: {error.strerror}; name another file", USAGE) from error
     if len(content) > MOST_DATA:
         raise CommandError(f"{file} is larger than {MOST_DATA // 1024 // 1024} MiB", USAGE)
     return content

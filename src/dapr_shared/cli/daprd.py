@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import dapr_shared
 from dapr_shared.cli.flags import ParsedFlags, UsageError, help_text, parse
+from dapr_shared.cli.problem import USAGE
+from dapr_shared.observability.log_safety import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +30,15 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         parsed = parse(list(sys.argv[1:] if words is None else words))
     except UsageError as error:
-        print(f"{command}: {error}\nTry `{command} --help`.", file=sys.stderr)
-        return 2
+        return wrong_words(command, error)
     done = switches(command, parsed)
     return run_instance(command, parsed, embedded=False) if done is None else done
+
+
+def wrong_words(command: str, problem: object) -> int:
+    """Say in one line what is wrong with the words, and where it is written which are right; the exit code."""
+    print(f"{command}: {one_line(str(problem))}; `{command} --help` says what is taken", file=sys.stderr)
+    return USAGE
 
 
 def run_instance(command: str, parsed: ParsedFlags, *, embedded: bool) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dapr_shared.cli.door import Door, data_directory
+from dapr_shared.cli.named import check_named
 from dapr_shared.cli.output import Format, as_text, coloured, write
-from dapr_shared.cli.problem import FAILED, USAGE, CommandError
+from dapr_shared.cli.problem import FAILED, CommandError
 from dapr_shared.cli.progress import working
 from dapr_shared.observability.log_safety import one_line
 from dapr_shared.runtime.embedded import SOCKET_NAME
@@ -22,10 +23,8 @@ _WIDTH = 8
 
 
 def doctor(paths: Sequence[str], form: Format, *, data_dir: str) -> int:
-    """Look, and say; 0: no error, 1: there are some."""
-    absent = [path for path in paths if not Path(path).exists()]
-    if absent:
-        raise CommandError(f"{absent[0]} does not exist", USAGE)
+    """Look, and say; 0: no error, 1: there are some. Raises `CommandError` for a path with nothing to look at."""
+    check_named(paths)
     with working("looking at the machine, the instance and its backends"):
         found = _findings(paths, data_directory(data_dir))
     write(_text(found) if form is Format.TABLE else as_text(found, form))

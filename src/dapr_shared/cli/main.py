@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (it failed) or 2 (wrong words)."""
     rest = list(sys.argv[1:] if words is None else words)
-    if rest[:1] == ["run"]:
-        from dapr_shared.cli.run import run  # noqa: PLC0415 - the other commands need none of it
-
-        return run(rest[1:])
     try:
+        if rest[:1] == ["run"]:
+            from dapr_shared.cli.run import run  # noqa: PLC0415 - the other commands need none of it
+
+            return run(rest[1:])
         return _execute(rest)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dapr_shared.cli.daprd import ON_LOOPBACK, run_instance, switches
+from dapr_shared.cli.daprd import ON_LOOPBACK, run_instance, switches, wrong_words
 from dapr_shared.cli.flags import ParsedFlags, UsageError, parse
+from dapr_shared.cli.problem import FAILED, INTERRUPTED, USAGE
+from dapr_shared.observability.log_safety import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
     from dapr_shared.runtime.run_plan import Run
 
 COMMAND = "dapr-shared run"
-_INTERRUPTED = 130
 _OF_ONE_APP = ("app_", "enable_app_", "apps", "resources_path", "components_path", "unix_domain_socket")
 """How the settings begin that a run file gives for each app."""
+_LISTS = ("apps", "resources_path", "config")
+"""Settings that are lists of paths to read."""
 _OF_ALL_APPS = ("app_binding_options_timeout", "app_delivery_timeout")
 """Settings that begin so and are the instance's."""
 
@@ -30,10 +34,11 @@ def run(words: Sequence[str]) -> int:
     try:
         parsed = parse(words, as_dapr_run=True)
         _check(parsed)
+        done = switches(COMMAND, parsed)
+        if done is None:
+            _check_named_paths(parsed)
     except UsageError as error:
-        print(f"{COMMAND}: {error}\nTry `{COMMAND} --help`.", file=sys.stderr)
-        return 2
-    done = switches(COMMAND, parsed)
+        return wrong_words(COMMAND, error)
     if done is not None:
         return done
     if not parsed.run_file and not parsed.command:
@@ -42,19 +47,41 @@ def run(words: Sequence[str]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         planned = _plan(parsed)
-        if planned is None:
-            return 1
+        if isinstance(planned, int):
+            return planned
         from dapr_shared.runtime.lifecycle import run_apps  # noqa: PLC0415 - heavy; wrong input is told before
 
         return run_apps(planned, command=COMMAND, without_effect=parsed.without_effect)
     except KeyboardInterrupt:  # before the instance listens for signals
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
-def _plan(parsed: ParsedFlags) -> Run | None:
-    """The run; `None`: what is wrong has been printed."""
+def _check_named_paths(parsed: ParsedFlags) -> None:
+    """Raise `UsageError` for the first path that does not lead to what its flag wants.
+
+    A directory may be empty: its apps and components come later. Its files are looked at when they are loaded.
+    """
+    named = [(f"--{name.replace('_', '-')}", path) for name in _LISTS for path in parsed.values.get(name, ())]
+    if parsed.values.get("components_path"):
+        named.append(("--components-path", parsed.values["components_path"]))
+    if parsed.values.get("mode") == "kubernetes":  # there, --config names a resource of the cluster
+        named = [(flag, path) for flag, path in named if flag != "--config"]
+    if not named:
+        return
+    from dapr_shared.resources.named_paths import named_file_problem  # noqa: PLC0415 - only where paths are named
+
+    for flag, name in named:
+        path = Path(name)
+        problem = named_file_problem(path, ("Configuration",)) if flag == "--config" else named_file_problem(path)
+        if problem:
+            raise UsageError(f"{flag} {problem}")
+
+
+def _plan(parsed: ParsedFlags) -> Run | int:
+    """The run; or the exit code, when what is wrong has been printed."""
     from dapr_shared.resources.errors import ResourceErrors  # noqa: PLC0415 - --version and --help need none of it
-    from dapr_shared.resources.run_file import load_run_file  # noqa: PLC0415
+    from dapr_shared.resources.run_file import WrongFileError, load_run_file  # noqa: PLC0415
+    from dapr_shared.runtime.ports import PortTakenError  # noqa: PLC0415
     from dapr_shared.runtime.run_plan import plan_command, plan_run_file  # noqa: PLC0415
     from dapr_shared.runtime.settings import SettingsError  # noqa: PLC0415
 
@@ -65,10 +92,17 @@ def _plan(parsed: ParsedFlags) -> Run | None:
         return plan_command(settings, parsed.values, parsed.command)
     except ResourceErrors as error:
         for line in error.errors:
-            print(f"{COMMAND}: {line}", file=sys.stderr)
-    except (SettingsError, OSError) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-    return None
+            _told(str(line), FAILED)
+        return USAGE if any(isinstance(one, WrongFileError) for one in error.errors) else FAILED
+    except SettingsError as error:
+        return _told(str(error), USAGE)
+    except (PortTakenError, OSError) as error:
+        return _told(str(error), FAILED)
+
+
+def _told(problem: str, code: int) -> int:
+    print(f"{COMMAND}: {one_line(problem)}", file=sys.stderr)
+    return code
 
 
 def _check(parsed: ParsedFlags) -> None:

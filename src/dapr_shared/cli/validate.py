@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dapr_shared.cli.named import check_named
 from dapr_shared.cli.output import Format, as_text, coloured, write
 from dapr_shared.cli.problem import FAILED, USAGE, CommandError
 from dapr_shared.cli.progress import working
@@ -20,12 +21,13 @@ _RESET = "\x1b[0m"
 
 
 def validate_files(paths: Sequence[str], form: Format, *, strict: bool) -> int:
-    """Check files; 0: no error (with `strict`: and no warning), 1: there are some. Raises `CommandError` without a file."""
+    """Check files; 0: no error (with `strict`: and no warning), 1: there are some.
+
+    Raises `CommandError` without a file, and for one that holds nothing to check.
+    """
     if not paths:
         raise CommandError("name the files or directories to check: dapr-shared validate PATH…", USAGE)
-    absent = [path for path in paths if not Path(path).exists()]
-    if absent:
-        raise CommandError(f"{absent[0]} does not exist", USAGE)
+    check_named(paths)
     with working(f"checking {len(paths)} paths" if len(paths) > 1 else f"checking {paths[0]}"):
         report = validate([Path(path) for path in paths])
     write(_text(report) if form is Format.TABLE else as_text(report, form))

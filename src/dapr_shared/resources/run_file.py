@@ -115,6 +115,10 @@ class RunFile(Frozen, frozen=True, kw_only=True):
     notices: tuple[Notice, ...] = ()
 
 
+class WrongFileError(ResourceError):
+    """The path leads to no run file at all: nothing is there, it cannot be read, it is empty or of another kind."""
+
+
 def is_run_file(path: Path) -> bool:
     """Whether a file looks like a run file, right or wrong, and not like resources: `apps` and no `kind`."""
     try:
@@ -135,24 +139,27 @@ def load_run_file(path: str) -> RunFile:
         file = _file(Path(path))
         found = list(documents(read_text(file)))
     except ResourceError as error:
-        raise ResourceErrors([error]) from error
+        raise ResourceErrors([WrongFileError(error.origin, error.field, error.problem)]) from error
+    except OSError as error:  # a directory on the way that is closed to us
+        problem = f"cannot be read: {error.strerror}; give the path of a run file that this user may read"
+        raise ResourceErrors([WrongFileError(Origin(path, 0, 0), "", problem)]) from error
     except YamlError as error:
         where = Origin(str(_file(Path(path))), error.document, error.line)
         raise ResourceErrors([ResourceError(where, "", error.problem)]) from error
     if not found:
-        raise ResourceErrors([ResourceError(Origin(str(file), 0, 0), "", "is empty: a run file has version and apps")])
+        raise ResourceErrors([WrongFileError(Origin(str(file), 0, 0), "", "is empty: a run file has version and apps")])
     report = Report(str(file), 1)
     if len(found) > 1:
         report.error(found[1].line, "", "is a second document: a run file has one")
     root = found[0].root
     if not isinstance(root, MappingNode):
-        report.error(found[0].line, "", "is not a run file: expected a mapping with version and apps")
-    elif "kind" in root.entries and "apps" not in root.entries:
-        report.error(root.line, "kind", _another_kind(root))
-    else:
-        result = _Reading(file, report).read(root)
-        if not report.errors:
-            return result
+        problem = "is not a run file: expected a mapping with version and apps"
+        raise ResourceErrors([WrongFileError(report.origin(found[0].line), "", problem)])
+    if "kind" in root.entries and "apps" not in root.entries:
+        raise ResourceErrors([WrongFileError(report.origin(root.line), "kind", _another_kind(root))])
+    result = _Reading(file, report).read(root)
+    if not report.errors:
+        return result
     # A wrong value of `common` was found once for each app that has it from there.
     each_once = {str(error): error for error in sorted(report.errors, key=lambda error: error.origin.line)}
     raise ResourceErrors(list(each_once.values()))
@@ -174,7 +181,7 @@ def _another_kind(root: MappingNode) -> str:
     node = root.entries["kind"].node
     kind = node.text[:60] if isinstance(node, ScalarNode) else "something else"
     flag = "--apps" if kind == "App" else "--config" if kind == "Configuration" else "--resources-path"
-    hint = f"; give it with {flag}" if kind in KINDS else ""
+    hint = f"; give it with {flag}" if kind in KINDS else ": name a file with version and apps"
     return f"this is a resource of the kind {kind}, not a run file{hint}"
 
 

@@ -1,7 +1,8 @@
 """The life of the process: event loop, signals, exit codes.
 
 Facts: reference daprd-flags §6. SIGINT and SIGTERM end it with 0, a second one at once; SIGHUP reads the resources
-again; what cannot start ends it with 1.
+again; what cannot start ends it with 1. Flags that make no instance end daprd with 1 and a line of its log;
+`dapr-shared run` ends with 2 and a line on standard error, as its other commands do for wrong words.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 START_ERRORS = (SettingsError, CatalogError, *WRONG_RESOURCES, OSError)
 """What a user can mend: said in words, without a traceback."""
+WRONG_WORDS = 2
+"""The exit code of `dapr-shared run` for flags that make no instance."""
 FORCED_EXIT_DELAY = 0.1
 """Seconds until `dapr-force-shutdown` ends the process (reference http-api §11)."""
 
@@ -46,8 +49,7 @@ def run_apps(run_: Run, *, command: str, without_effect: Sequence[str]) -> int:
         if run_.log_file:
             Path(run_.log_file).parent.mkdir(parents=True, exist_ok=True)
     except (SettingsError, OSError) as error:
-        sys.stderr.write(f"{command}: {error}\n")
-        return 1
+        return _not_started(command, error, embedded=True)
     try:
         console = run_.processes.open()
     except OSError as error:
@@ -88,8 +90,7 @@ def run(
         else:
             logs = Logs(options, stream=console)
     except (SettingsError, OSError, ValueError) as error:
-        sys.stderr.write(f"{command}: {error}\n")
-        return 1
+        return _not_started(command, error, embedded=embedded)
     _raise_file_limit()
     with logs:
         logs.capture_standard_logging()
@@ -102,11 +103,19 @@ def run(
                 events.setting_without_effect(flag)
             return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded, apps=apps).live())
         except START_ERRORS as error:
+            if embedded and isinstance(error, SettingsError):
+                return _not_started(command, error, embedded=True)
             logs.logger("dapr.runtime").fatal("cannot start", problem=one_line(error))
             return 1
         except Exception as error:  # noqa: BLE001 - the last line: a defect ends the process with a log line, not a traceback
             logs.logger("dapr.runtime").fatal("ended by a defect", problem=repr(error), exc_info=error)
             return 1
+
+
+def _not_started(command: str, error: Exception, *, embedded: bool) -> int:
+    """Say in one line on standard error why nothing was started; the exit code."""
+    sys.stderr.write(f"{command}: {one_line(error)}\n")
+    return WRONG_WORDS if embedded and isinstance(error, SettingsError) else 1
 
 
 def _raise_file_limit() -> None:

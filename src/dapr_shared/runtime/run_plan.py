@@ -23,7 +23,7 @@ from dapr_shared.resources.model import Listeners
 from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.resources.run_file_conflicts import API_TOKEN
 from dapr_shared.runtime.app_processes import AppCommand, AppProcesses
-from dapr_shared.runtime.ports import holder_of
+from dapr_shared.runtime.ports import PortTakenError, holder_of
 from dapr_shared.runtime.run_sources import PlacedApp, RunSources
 from dapr_shared.runtime.settings import Settings, SettingsError
 
@@ -55,7 +55,7 @@ class Run:
 
 
 def plan_run_file(run_file: RunFile, settings: Settings, given: Iterable[str]) -> Run:
-    """A run of many apps. `given`: the settings that flags name. Raises `SettingsError` where a port is taken."""
+    """A run of many apps. `given`: the settings that flags name. Raises `PortTakenError`."""
     given = set(given)
     shared = not given.isdisjoint({"dapr_http_port", "dapr_grpc_port"})
     settings = _instance_settings(run_file, settings, given)
@@ -174,10 +174,10 @@ def _refuse_taken_port(port: int, what: str) -> None:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             if error.errno == errno.EACCES:
-                raise SettingsError(f"{what} {port} may not be bound by this user: choose one above 1023") from error
+                raise PortTakenError(f"{what} {port} may not be bound by this user: choose one above 1023") from error
             holder = holder_of(port)
             by = f" by {holder}" if holder else ""
-            raise SettingsError(f"{what} {port} is taken{by}: end that process, or choose another port") from error
+            raise PortTakenError(f"{what} {port} is taken{by}: end that process, or choose another port") from error
 
 
 # Apps --------------------------------------------------------------------------------------------------------------

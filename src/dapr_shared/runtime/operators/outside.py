@@ -61,8 +61,8 @@ def _clock() -> Finding:
 
 def _directory(data_dir: Path) -> list[Finding]:
     check = "data directory"
-    if not data_dir.exists():
-        parent = next((one for one in data_dir.absolute().parents if one.exists()), Path("/"))
+    if not _there(data_dir):
+        parent = next((one for one in data_dir.absolute().parents if _there(one)), Path("/"))
         if os.access(parent, os.W_OK | os.X_OK):
             return [_finding(check, Status.OK, f"{data_dir} is made when an instance starts")]
         return [
@@ -91,7 +91,7 @@ def _directory(data_dir: Path) -> list[Finding]:
 
 
 def _space(data_dir: Path) -> list[Finding]:
-    place = next((one for one in (data_dir.absolute(), *data_dir.absolute().parents) if one.exists()), Path("/"))
+    place = next((one for one in (data_dir.absolute(), *data_dir.absolute().parents) if _there(one)), Path("/"))
     try:
         free = shutil.disk_usage(place).free
     except OSError:
@@ -112,6 +112,13 @@ def without_instance(data_dir: Path) -> list[Finding]:
             Status.SKIPPED,
             f"none runs with {data_dir}",
             "start one to have its apps and backends checked: dapr-shared run",
+        )
+        if not _there(data_dir) or os.access(data_dir, os.X_OK)
+        else _finding(
+            "instance",
+            Status.SKIPPED,
+            f"whether one runs with {data_dir} cannot be seen: the directory is another user's",
+            "run this as the instance's user",
         ),
     ]
     for port, flag in PORTS.items():
@@ -168,6 +175,13 @@ def _remedy(problem: str) -> str:
     return (
         "set it where the instance is started" if "environment variable" in problem else "correct it if it is not meant"
     )
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a directory on the way is closed to us
+        return False
 
 
 def _taken(port: int) -> bool:
