@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.observability.logs import LogOptions, Logs
+from dapr_shared.resources.loader import Resources, examine
 from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.settings import Settings, check
@@ -116,16 +117,28 @@ class InProcess:
         (self.folder / name).write_text(textwrap.dedent(text))
 
 
+class TolerantSources(Sources):
+    """Files of which those resources are taken that are right, as in a cluster."""
+
+    tolerant = True
+
+    async def read_now(self) -> Resources:
+        """Those that are right; what is wrong in itself is not told."""
+        return examine(self.paths).resources
+
+
 @asynccontextmanager
-async def inprocess(folder: Path, resources: str = TWO_APPS, **settings: Any) -> AsyncIterator[InProcess]:
-    """An instance for the apps of `resources`, or with `app_id=…` for one app."""
+async def inprocess(
+    folder: Path, resources: str = TWO_APPS, *, tolerant: bool = False, **settings: Any
+) -> AsyncIterator[InProcess]:
+    """An instance for the apps of `resources`, or with `app_id=…` for one app. `tolerant`: wrong ones are left out."""
     (folder / "resources.yaml").write_text(textwrap.dedent(resources))
     where: dict[str, Sequence[str]] = {"resources_path" if "app_id" in settings else "apps": (str(folder),)}
     made = check(Settings(**{**where, "dapr_http_port": 0, "dapr_grpc_port": 0, **settings}))
     log = io.BytesIO()
     with Logs(LogOptions(level="debug"), stream=log) as logs:
         events = Events(DaprMetrics(), logs.logger)
-        sources = Sources(made, embedded=False)
+        sources = (TolerantSources if tolerant else Sources)(made, embedded=False)
         sources.check()
         parts = assemble(
             made, None, events, logs, single=sources.single_record(None), api_token=None, stop=lambda _force: None
@@ -133,5 +146,5 @@ async def inprocess(folder: Path, resources: str = TWO_APPS, **settings: Any) ->
         reloader = Reloader(parts, sources, None, events)
         async with AsyncExitStack() as stack:
             await parts.start(stack)
-            await reloader.start(sources.read())
+            await reloader.start(await sources.read_now())
             yield InProcess(parts, reloader, folder, log)

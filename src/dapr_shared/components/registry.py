@@ -143,6 +143,11 @@ class ComponentRegistry:
         """What is wanted now; a component of it that failed is not open."""
         return self._definitions
 
+    @property
+    def shown(self) -> tuple[Definition, ...]:
+        """What apps see now, each definition once."""
+        return tuple({id(place.definition): place.definition for place in self._places}.values())
+
     def all_open(self) -> Sequence[AnyOpened]:
         """Every open component, one for each app where it is opened so; for operators."""
         return tuple(running.opened for running in _runnings(self._places).values())

@@ -408,6 +408,9 @@ class DaprMetrics:
         )
         self.reloads = counter(own + "reload_total", "Reloads of the resources, by result.", ["result"])
         self.resource_problems = counter(own + "resource_problems_total", "Resources that were refused.", ["kind"])
+        self.resources_mended = counter(
+            own + "resource_problems_mended_total", "Resources that are no longer refused.", ["kind"]
+        )
         self.resource_notices = counter(own + "resource_notices_total", "Parts of resources that were ignored.")
         self.component_warnings = counter(
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]

@@ -434,6 +434,11 @@ class Events:
         self.metrics.resource_problems.child(kind).inc()
         self._resources.error("resource refused", kind=kind, origin=origin, problem=problem)
 
+    def resource_mended(self, kind: str, origin: str) -> None:
+        """A resource that was refused is in force, or gone."""
+        self.metrics.resources_mended.child(kind).inc()
+        self._resources.info("resource no longer refused", kind=kind, origin=origin)
+
     def resource_notice(self, notice: str) -> None:
         """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""
         self.metrics.resource_notices.child().inc()

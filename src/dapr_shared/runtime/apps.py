@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.blocks.state.keys import key_prefix
@@ -42,13 +42,35 @@ class AppsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedApp:
+    """One app, ready to serve."""
+
+    record: RegisteredApp
+    channel: ChannelSpec | None = None
+    digests: frozenset[bytes] = frozenset()
+    """Of every token that came from a secret store or the environment, that for the app too."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedApps:
     """The apps of one set of resources, ready to serve."""
 
-    records: tuple[RegisteredApp, ...] = ()
-    channels: Mapping[AppRef, ChannelSpec] = field(default_factory=dict["AppRef", ChannelSpec])
-    digests: frozenset[bytes] = frozenset()
-    """Of every token that came from a secret store or the environment, those for apps too."""
+    apps: tuple[ResolvedApp, ...] = ()
+
+    @property
+    def records(self) -> tuple[RegisteredApp, ...]:
+        """What identity knows of them."""
+        return tuple(app.record for app in self.apps)
+
+    @property
+    def channels(self) -> dict[AppRef, ChannelSpec]:
+        """How those that are called are reached."""
+        return {app.record.ref: app.channel for app in self.apps if app.channel is not None}
+
+    @property
+    def digests(self) -> frozenset[bytes]:
+        """Of all their tokens."""
+        return frozenset[bytes]().union(*(app.digests for app in self.apps))
 
 
 def given_namespace(namespace: str) -> str:
@@ -56,49 +78,71 @@ def given_namespace(namespace: str) -> str:
     return "" if namespace == _DEFAULT else namespace
 
 
-async def resolve_apps(
-    apps: Sequence[App],
-    configurations: Sequence[Configuration],
-    default_configuration: Configuration | None,
-    read_secret: Callable[[str], ReadSecret],
-) -> ResolvedApps:
-    """Read what the apps refer to. `read_secret` gives the reader of a namespace. Raises `AppsError`."""
-    by_name = {(c.namespace, c.name): c for c in configurations}
-    records: list[RegisteredApp] = []
-    channels: dict[AppRef, ChannelSpec] = {}
-    digests: set[bytes] = set()
-    problems: list[str] = []
-    for app in apps:
-        configuration = default_configuration
-        if app.configuration:
-            configuration = by_name.get((app.namespace, app.configuration))
-            if configuration is None:
-                problems.append(
-                    f"{app.origin}: spec.configuration: there is no Configuration {app.configuration!r} "
-                    f"in namespace {app.namespace}"
-                )
-        reader = read_secret(app.namespace)
-        tokens = await _token_digests(app, reader, problems)
-        digests |= tokens
-        records.append(
-            RegisteredApp(
-                app.ref,
-                app,
-                configuration,
-                given_namespace=given_namespace(app.namespace),
-                token_digests=frozenset(tokens),
+@dataclass(frozen=True, slots=True)
+class AppResolver:
+    """Reads what apps refer to."""
+
+    configurations: Mapping[tuple[str, str], Configuration]
+    """By namespace and name."""
+    default_configuration: Configuration | None
+    read_secret: Callable[[str], ReadSecret]
+    """Gives the reader of a namespace."""
+    given_namespace: Callable[[str], str] = given_namespace
+
+    def configuration(self, app: App) -> Configuration | None:
+        """The Configuration of an app. Raises `AppsError` where the one that it names is not there."""
+        if not app.configuration:
+            return self.default_configuration
+        found = self.configurations.get((app.namespace, app.configuration))
+        if found is None:
+            where = f"in namespace {app.namespace}"
+            raise AppsError(
+                [f"{app.origin}: spec.configuration: there is no Configuration {app.configuration!r} {where}"]
             )
-        )
+        return found
+
+    async def resolve(self, app: App) -> ResolvedApp:
+        """The app with what it refers to. Raises `AppsError`."""
+        problems: list[str] = []
+        configuration = None
+        try:
+            configuration = self.configuration(app)
+        except AppsError as error:
+            problems += error.problems
+        reader = self.read_secret(app.namespace)
+        digests = tokens = await _token_digests(app, reader, problems)
+        channel = None
         if app.channel is not None:
             api_token = None
             if app.channel.api_token is not None:
                 api_token = await _value(app, app.channel.api_token, "spec.channel.apiToken", reader, problems)
                 if api_token:
-                    digests.add(digest(api_token))
-            channels[app.ref] = ChannelSpec(app.channel, api_token)
+                    digests = tokens | {digest(api_token)}
+            channel = ChannelSpec(app.channel, api_token)
+        if problems:
+            raise AppsError(problems)
+        record = RegisteredApp(
+            app.ref,
+            app,
+            configuration,
+            given_namespace=self.given_namespace(app.namespace),
+            token_digests=frozenset(tokens),
+        )
+        return ResolvedApp(record, channel, frozenset(digests))
+
+
+async def resolve_apps(apps: Sequence[App], resolver: AppResolver) -> ResolvedApps:
+    """Read what the apps refer to. Raises `AppsError` with everything that is wrong."""
+    found: list[ResolvedApp] = []
+    problems: list[str] = []
+    for app in apps:
+        try:
+            found.append(await resolver.resolve(app))
+        except AppsError as error:
+            problems += error.problems
     if problems:
         raise AppsError(problems)
-    return ResolvedApps(tuple(records), channels, frozenset(digests))
+    return ResolvedApps(tuple(found))
 
 
 async def _token_digests(app: App, reader: ReadSecret, problems: list[str]) -> set[bytes]:
@@ -157,8 +201,28 @@ class _Place:
         return UNKNOWN_LOCATION in {self.location, other.location} or self.location == other.location
 
 
-def namespace_conflicts(apps: Sequence[App], definitions: Sequence[Definition], preview: Preview) -> list[str]:
-    """One app id in two namespaces is accepted only where the two keep their data apart (design §5.3); one line each.
+@dataclass(frozen=True, slots=True)
+class NamespaceConflict:
+    """Two components that may keep the data of one app id of two namespaces in one place."""
+
+    app: AppRef
+    other: AppRef
+    definition: Definition
+    """What the first app sees; it stands after the other's."""
+    other_definition: Definition
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.definition.resource.origin}: {self.problem}"
+
+
+def namespace_conflicts(
+    apps: Sequence[App],
+    definitions: Sequence[Definition],
+    preview: Preview,
+    given: Callable[[str], str] = given_namespace,
+) -> list[NamespaceConflict]:
+    """One app id in two namespaces is accepted only where the two keep their data apart (design §5.3).
 
     Components belong to one namespace and are seen from there alone, so what is left to refuse is two components of a
     kind that reach one place, or may do so as far as their adapters can tell. State is apart also where the keys of
@@ -168,7 +232,7 @@ def namespace_conflicts(apps: Sequence[App], definitions: Sequence[Definition], 
     by_id: dict[str, list[AppRef]] = {}
     for app in apps:
         by_id.setdefault(app.app_id, []).append(app.ref)
-    problems: list[str] = []
+    problems: list[NamespaceConflict] = []
     for app_id, refs in by_id.items():
         if len({ref.namespace for ref in refs}) == 1:
             continue
@@ -178,7 +242,7 @@ def namespace_conflicts(apps: Sequence[App], definitions: Sequence[Definition], 
             if kind in _WITHOUT_DATA:
                 continue
             for ref in refs:
-                place = _place(definition, ref, kind, preview) if definition.seen_by(ref) else None
+                place = _place(definition, ref, kind, preview, given) if definition.seen_by(ref) else None
                 if place is None:
                     continue
                 others = seen.setdefault(kind, [])
@@ -189,7 +253,9 @@ def namespace_conflicts(apps: Sequence[App], definitions: Sequence[Definition], 
     return problems
 
 
-def _place(definition: Definition, app: AppRef, kind: str, preview: Preview) -> _Place | None:
+def _place(
+    definition: Definition, app: AppRef, kind: str, preview: Preview, given: Callable[[str], str]
+) -> _Place | None:
     """`None`: the component's data is nobody else's."""
     opened = preview(definition, app)
     if opened is None:  # it will not open either; its former self, which stays then, may be anywhere
@@ -200,18 +266,19 @@ def _place(definition: Definition, app: AppRef, kind: str, preview: Preview) -> 
     metadata = opened.runtime_metadata
     prefix = None
     if kind == "state" and metadata.get("actorstatestore", "").strip().lower() not in TRUE_WORDS:
-        prefix = key_prefix(metadata, opened.name, app.app_id, given_namespace(app.namespace))
+        prefix = key_prefix(metadata, opened.name, app.app_id, given(app.namespace))
     return _Place(app, definition, location, prefix)
 
 
-def _conflict(app_id: str, place: _Place, other: _Place) -> str:
+def _conflict(app_id: str, place: _Place, other: _Place) -> NamespaceConflict:
     resource, first = place.definition.resource, other.definition.resource
     may = "may keep" if UNKNOWN_LOCATION in {place.location, other.location} else "keeps"
-    return (
-        f"{resource.origin}: app id {app_id} is served in the namespaces {other.app.namespace} and {place.app.namespace}, "
+    problem = (
+        f"app id {app_id} is served in the namespaces {other.app.namespace} and {place.app.namespace}, "
         f"and component {resource.name} {may} their data in one place with {first.name} of {first.origin}: "
         "give each namespace a place of its own, or each state store keyPrefix: namespace"
     )
+    return NamespaceConflict(place.app, other.app, place.definition, other.definition, problem)
 
 
 _WITHOUT_DATA = frozenset({"configuration", "secretstores", "middleware.http"})

@@ -32,8 +32,8 @@ class Wanted:
     """What resources ask for, with their values read."""
 
     definitions: tuple[Definition, ...]
-    failure: ComponentStartError | None = None
-    """The first component whose values could not be read; none is opened then."""
+    failures: tuple[ComponentStartError, ...] = ()
+    """The components whose values could not be read; none is opened then, unless they are left out."""
 
 
 class ComponentLoader:
@@ -64,23 +64,56 @@ class ComponentLoader:
     async def define(self, components: Sequence[Component]) -> Wanted:
         """Read the values of these components; the secret stores among them are open and are taken as they are."""
         definitions = [d for d in self._registry.definitions if _is_secret_store(d.resource)]
-        failure = None
+        failures: list[ComponentStartError] = []
         for component in components:
             if not _is_secret_store(component):
                 try:
                     definition = await self._definition(component)
                 except ComponentStartError as error:
-                    failure = failure or error
+                    failures.append(error)
                     continue
                 if definition is not None:
                     definitions.append(definition)
-        return Wanted(tuple(definitions), failure)
+        return Wanted(tuple(definitions), tuple(failures))
 
     async def load(self, wanted: Wanted, apps: Collection[AppRef]) -> None:
         """Open exactly these components. Raises `ComponentStartError`."""
-        if wanted.failure is not None:
-            raise wanted.failure
+        if wanted.failures:
+            raise wanted.failures[0]
         await self._apply(wanted.definitions, apps)
+
+    # For an instance that leaves out what is wrong ------------------------------------------------------------------
+    async def try_secret_stores(
+        self, components: Sequence[Component], apps: Collection[AppRef]
+    ) -> list[ComponentStartError]:
+        """Like `load_secret_stores`; one that cannot be opened stays as it was. What is wrong."""
+        rest = [d for d in self._registry.shown if not _is_secret_store(d.resource)]
+        wanted: list[Definition] = []
+        failures: list[ComponentStartError] = []
+        for component in sorted((c for c in components if _is_secret_store(c)), key=_needs_secrets):
+            if _needs_secrets(component):
+                await self._change([*rest, *wanted], apps)
+            try:
+                definition = await self._definition(component)
+            except ComponentStartError as error:
+                failures.append(error)
+                wanted += self.shown(component)
+                continue
+            if definition is not None:
+                wanted.append(definition)
+        applied = await self._change([*rest, *wanted], apps)
+        return [*failures, *applied.failures]
+
+    async def try_load(
+        self, definitions: Sequence[Definition], apps: Collection[AppRef]
+    ) -> Sequence[ComponentStartError]:
+        """Open exactly these components; one that cannot be opened stays as it was. What is wrong."""
+        return (await self._change(definitions, apps)).failures
+
+    def shown(self, component: Component) -> list[Definition]:
+        """What is open of a component's name."""
+        name = component.namespace, component.name
+        return [d for d in self._registry.shown if (d.resource.namespace, d.resource.name) == name]
 
     async def refresh_secrets(self) -> None:
         """Have every secret store read its source again; one that cannot keeps what it has, and that is told."""
@@ -141,14 +174,7 @@ class ComponentLoader:
         self, definitions: Sequence[Definition], apps: Collection[AppRef], *, only_secret_stores: bool = False
     ) -> Applied:
         """Open exactly these. `only_secret_stores`: what else fails is not fatal yet: its resource may be gone by now."""
-        started = perf_counter()
-        applied = await self._registry.apply(definitions, apps)
-        seconds = perf_counter() - started
-        for opened in self._registry.all_open():
-            if opened.name in applied.opened:
-                self._events.component_opened(opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds)
-        for name in applied.closed:
-            self._events.component_closed(name, "", "")
+        applied = await self._change(definitions, apps)
         fatal = [
             failure
             for failure in applied.failures
@@ -158,6 +184,18 @@ class ComponentLoader:
             for failure in fatal[1:]:
                 tell_problem(self._events, failure)
             raise fatal[0]
+        return applied
+
+    async def _change(self, definitions: Sequence[Definition], apps: Collection[AppRef]) -> Applied:
+        """Open exactly these, and tell what was opened and closed."""
+        started = perf_counter()
+        applied = await self._registry.apply(definitions, apps)
+        seconds = perf_counter() - started
+        for opened in self._registry.all_open():
+            if opened.name in applied.opened:
+                self._events.component_opened(opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds)
+        for name in applied.closed:
+            self._events.component_closed(name, "", "")
         return applied
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import dapr_shared
 from dapr_shared.components.pluggable.sockets import socket_names
-from dapr_shared.resources.watch import changes
 from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
@@ -85,8 +85,9 @@ class Instance:
         started = perf_counter()
         parts = self.parts
         async with AsyncExitStack() as stack:
-            watched = changes(self._sources.paths) if self._hot_reload() else None  # before reading: nothing is missed
-            resources = self._sources.read()
+            await self._sources.start(partial(self._background, stack))
+            watched = self._sources.changes() if self._hot_reload() else None  # before reading: nothing is missed
+            resources = await self._sources.read_now()
             self._events.starting(dapr_shared.__version__, self._settings.mode, len(resources.apps))
             parts.health.wait_for("runtime", "starting", outbound=True)
             if self._settings.single_app and self._settings.app_port:
@@ -166,7 +167,7 @@ class Instance:
 
     def _hot_reload(self) -> bool:
         features = self._configuration.features if self._configuration else dict[str, bool]()
-        return bool(self._sources.paths) and features.get("HotReload", True)
+        return features.get("HotReload", True)
 
     def _background(self, stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -2,36 +2,40 @@
 
 A set of resources is applied as a whole or not at all, with two exceptions that are told: what became of the secret
 stores stays (the rest is read through them), and a component that cannot be opened leaves its old self open. What has
-not changed is not touched, so that no request in flight of another app notices (design §5.11).
+not changed is not touched, so that no request in flight of another app notices (design §5.11). In a cluster what is
+wrong is left out instead (`runtime/tolerance.py`), and the rest is applied.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from dapr_shared.blocks.pubsub.routing import RuleError, compile_routes
 from dapr_shared.channel.table import ChannelTableError
 from dapr_shared.components.definition import ComponentStartError
-from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
+from dapr_shared.identity.apps import IdentityConfigurationError
 from dapr_shared.resources.diff import diff
 from dapr_shared.resources.errors import ResourceErrors, one_line
 from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import Listeners
-from dapr_shared.runtime.apps import AppsError, ResolvedApps, namespace_conflicts, resolve_apps
+from dapr_shared.runtime.apps import AppResolver, AppsError, ResolvedApps
 from dapr_shared.runtime.ports import PortTakenError
+from dapr_shared.runtime.prepared import Prepared, prepare
+from dapr_shared.runtime.refusals import APPLYING, READING, Refusals
+from dapr_shared.runtime.tolerance import Attempt, Tolerance
 from dapr_shared.runtime.tracing import TracingConfigurationError
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.diff import Plan
-    from dapr_shared.resources.model import Component, Configuration, Subscription
+    from dapr_shared.resources.model import Component, Configuration
     from dapr_shared.runtime.assembly import Parts
     from dapr_shared.runtime.sources import Sources
 
@@ -51,6 +55,14 @@ WRONG_RESOURCES = (
 """What resources can get wrong: fatal at start; on reload the former ones stay in force."""
 
 
+class _AppPortTakenError(PortTakenError):
+    """A listener of an app could not be bound."""
+
+    def __init__(self, ref: AppRef, problem: str) -> None:
+        super().__init__(problem)
+        self.ref = ref
+
+
 class _ListenerChange(NamedTuple):
     """What was done to the listeners of apps, to be undone."""
 
@@ -68,31 +80,45 @@ class Reloader:
         self._events = events
         self.resources = Resources()
         """Those in force."""
+        self._wanted = self.resources
+        """What was read last: more than what is in force, where some of it was left out."""
         self._incomplete = False
         """Whether the last attempt failed and may have left something behind: the next one does all steps."""
+        self._read_again = False
+        self._tolerance = Tolerance(parts) if sources.tolerant else None
+        self._changing = asyncio.Lock()
+        self.refusals = Refusals(events)
+        """What was left out."""
 
     async def start(self, resources: Resources) -> None:
-        """Put the first resources in force. Raises one of `WRONG_RESOURCES`."""
-        await self._apply(resources)
+        """Put the first resources in force. Raises one of `WRONG_RESOURCES`; where what is wrong is left out, none."""
+        async with self._changing:
+            self.refusals.replace(READING, self._sources.refused)
+            await self._apply(resources)
 
     async def refresh(self) -> bool:
         """Like `reload`, with everything read again that resources refer to: secrets that were rotated take effect."""
         await self._parts.loader.refresh_secrets()
-        self._incomplete = True
+        self._incomplete = self._read_again = True
         return await self.reload()
 
     async def open_missing(self) -> bool:
-        """Like `reload`, with another try for what could not be opened before."""
+        """Like `reload`, with another try for what could not be put in force before."""
         self._incomplete = True
         return await self.reload()
 
     async def reload(self) -> bool:
         """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong."""
+        async with self._changing:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         started = perf_counter()
         before = self.resources
         try:
-            resources = await asyncio.to_thread(self._sources.read)  # files may be many, or far away
-            plan = diff(self.resources, resources)
+            resources = await self._sources.read_now()
+            self.refusals.replace(READING, self._sources.refused)
+            plan = diff(self._wanted, resources)
             if not plan and not self._incomplete:
                 return True
             await self._apply(resources)
@@ -109,46 +135,66 @@ class Reloader:
         return True
 
     async def _apply(self, resources: Resources) -> None:
-        self._incomplete = True
-        parts = self._parts
-        wrong = _wrong_rules(resources.subscriptions)
-        if wrong:
-            raise AppsError(wrong)
-        refs = [app.ref for app in resources.apps]
-        await parts.loader.load_secret_stores(resources.components, refs)
-        wanted = await parts.loader.define(resources.components)
-        conflicts = namespace_conflicts(resources.apps, wanted.definitions, parts.registry.preview)
-        if conflicts:
-            raise AppsError(conflicts)
-        resolved = await resolve_apps(
-            resources.apps, resources.configurations, self._configuration, parts.loader.reader
+        open_again, self._incomplete = self._incomplete, True
+        resolver = AppResolver(
+            {(each.namespace, each.name): each for each in resources.configurations},
+            self._configuration,
+            self._parts.loader.reader,
+            self._sources.given_namespace,
         )
-        rules = parts.rules.compile(resolved.records, resolved.digests)
-        targets = await parts.targets.build(resources.http_endpoints, parts.loader.reader)
-        AppRegistry().replace(resolved.records)  # two apps with one token: found before anything changes
-        traced = parts.tracing.plan(resolved.records)
+        if self._tolerance is None:
+            prepared = await prepare(self._parts, resources, resolver)
+            await self._put_in_force(prepared, partial(self._parts.loader.load, prepared.wanted))
+        else:
+            attempt = Attempt(resources, self.resources, resolver, self._read_again, open_again)
+            await self._apply_what_is_right(self._tolerance, attempt)
+        self._wanted = resources
+        self._incomplete = self._read_again = False
+
+    async def _apply_what_is_right(self, tolerance: Tolerance, attempt: Attempt) -> None:
+        """Leave out what is wrong. Apps that fail late are left out in another attempt."""
+        while True:
+            prepared = await tolerance.prepare(attempt)
+            try:
+                await self._put_in_force(prepared, partial(tolerance.open, attempt, prepared))
+            except ChannelTableError as error:
+                failed = dict(error.problems)
+            except _AppPortTakenError as error:
+                failed = {error.ref: str(error)}
+            else:
+                break
+            if not failed.keys() - attempt.excluded.keys():
+                raise AppsError([f"app {ref}: {problem}" for ref, problem in failed.items()])
+            attempt = replace(attempt, excluded={**attempt.excluded, **failed}, refused=[], read_again=False)
+        tolerance.adopt(prepared)
+        self.refusals.replace(APPLYING, attempt.refused)
+
+    async def _put_in_force(
+        self, prepared: Prepared, open_components: Callable[[Collection[AppRef]], Awaitable[None]]
+    ) -> None:
+        """Swap, and drain what is gone. Raises what listeners and channels raise; then all is as it was."""
+        parts, resources, resolved = self._parts, prepared.resources, prepared.resolved
         listening = await self._open_listeners(resources)
         try:
             await parts.channels.apply(resolved.channels)
         except BaseException:
             await self._undo(listening)
             raise
-        parts.rules.adopt(rules)
-        parts.targets.adopt(targets)
-        parts.tracing.adopt(traced)
+        parts.rules.adopt(prepared.rules)
+        parts.targets.adopt(prepared.targets)
+        parts.tracing.adopt(prepared.traced)
         parts.app_logs.adopt(resolved.records)
         if self._sources.multi_app:
             parts.apps.replace(resolved.records)
         plan = diff(self.resources, resources)
-        self.resources = resources
+        self.resources = self._wanted = resources
         await self._close_listeners(resources)
         self._tell(plan, resolved)
         self._warn(resources)
         try:
-            await parts.loader.load(wanted, refs)
+            await open_components([app.ref for app in resources.apps])
         finally:  # also where one component failed: what is open now is what subscriptions run on
             await self._subscribe(plan, resources)
-        self._incomplete = False
 
     async def _subscribe(self, plan: Plan, resources: Resources) -> None:
         """Bring the subscriptions in step with apps, channels, components and declared subscriptions."""
@@ -182,7 +228,10 @@ class Reloader:
         try:
             await asyncio.gather(*(listeners.close_of_app(ref, LISTENER_GRACE) for ref in closed))
             for ref, new in changed.items():
-                await listeners.open_of_app(ref, new)
+                try:
+                    await listeners.open_of_app(ref, new)
+                except PortTakenError as error:
+                    raise _AppPortTakenError(ref, str(error)) from error
                 change.opened.append(ref)
         except BaseException:
             await self._undo(change)
@@ -230,17 +279,6 @@ class Reloader:
             self._events.kind_without_effect("Resiliency", str(resiliency.origin))
         for notice in resources.notices:
             self._events.resource_notice(str(notice))
-
-
-def _wrong_rules(subscriptions: Sequence[Subscription]) -> list[str]:
-    """One line for each rule that does not compile, naming file, subscription and rule."""
-    problems: list[str] = []
-    for subscription in subscriptions:
-        try:
-            compile_routes((rule.match, rule.path) for rule in subscription.rules)
-        except RuleError as error:
-            problems.append(f"{subscription.origin}: Subscription {subscription.name}: {error}")
-    return problems
 
 
 def _gives(components: Sequence[Component], app: AppRef, name: str) -> bool:

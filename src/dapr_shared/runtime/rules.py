@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import Caller, RegisteredApp
+    from dapr_shared.resources.model import App
 
 _HTTP = frozenset({ChannelProtocol.HTTP, ChannelProtocol.HTTPS, ChannelProtocol.H2C})
 _NOT_SERVED = Decision(allowed=False, policy=None)
@@ -39,14 +40,18 @@ class Rules:
         self._apps: dict[AppRef, _RulesOfApp] = {}
         self._protected = ProtectedSecrets()
 
-    def compile(self, records: Iterable[RegisteredApp], digests: Iterable[bytes]) -> Rules:
+    def compile(
+        self, records: Iterable[RegisteredApp], digests: Iterable[bytes], left_out: Iterable[App] = ()
+    ) -> Rules:
         """The rules of these apps, as a new object; `digests` are those of all resolved tokens.
+
+        `left_out`: apps that are not served; where their tokens are kept is protected too.
 
         Raises `SecurityConfigurationError`.
         """
         made = Rules(multi_app=self._multi_app)
         records = list(records)
-        made._protected = ProtectedSecrets.collect((record.app for record in records), digests)
+        made._protected = ProtectedSecrets.collect([*(record.app for record in records), *left_out], digests)
         for record in records:
             channel = record.app.channel
             access = AccessPolicy(record.ref, record.configuration, http=not channel or channel.protocol in _HTTP)

@@ -5,6 +5,7 @@ Before both roads: settings become `Resources`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,16 @@ from dapr_shared.identity.caller import RegisteredApp
 from dapr_shared.resources.loader import Resources, combine, load
 from dapr_shared.resources.model import App, AppChannel, ChannelProtocol, HealthCheck, MetadataItem, TokenSource
 from dapr_shared.resources.origin import Origin
+from dapr_shared.resources.watch import changes
+from dapr_shared.runtime.apps import given_namespace
 from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_directory
 from dapr_shared.runtime.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
     from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.refusals import Refusal
 
 API_TOKEN = "DAPR_API_TOKEN"  # noqa: S105 - the name of a variable
 _FLAGS = Origin("(flags)", 1, 0)
@@ -31,6 +37,10 @@ class Sources:
 
     shared_listeners: bool = True
     """Whether the instance listens where all apps may come, beside the listeners of each app."""
+    tolerant: bool = False
+    """Whether what is wrong is left out, so that one app cannot stop another; else a wrong set is refused as a whole."""
+    refused: Sequence[Refusal] = ()
+    """What was left out when the resources were last read."""
 
     def __init__(self, settings: Settings, *, embedded: bool) -> None:
         """`embedded`: add the built-in state store where no resources path is given and no state store is there."""
@@ -44,6 +54,21 @@ class Sources:
     def multi_app(self) -> bool:
         """Whether the instance serves many apps."""
         return not self._settings.single_app
+
+    async def start(self, background: Callable[[Coroutine[None, None, None], str], None]) -> None:
+        """Begin to follow what is followed; `background` runs work under a name for as long as the instance runs."""
+
+    def changes(self) -> AsyncIterator[None] | None:
+        """Tells each time that the resources should be read again; `None`: never. Nothing after this call is missed."""
+        return changes(self.paths) if self.paths else None
+
+    def given_namespace(self, namespace: str) -> str:
+        """A namespace as `keyPrefix: namespace` takes it."""
+        return given_namespace(namespace)
+
+    async def read_now(self) -> Resources:
+        """Like `read`, without holding up the event loop: files may be many, or far away."""
+        return await asyncio.to_thread(self.read)
 
     def read(self) -> Resources:
         """All resources now. Raises `ResourceErrors`."""

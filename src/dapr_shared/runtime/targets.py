@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from dapr_shared.channel.base import ChannelConfigurationError
@@ -22,7 +23,7 @@ from dapr_shared.runtime.apps import AppsError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from dapr_shared.channel.external import ExternalConnections
     from dapr_shared.core.ids import AppRef
@@ -33,9 +34,31 @@ _URL_TARGETS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Endpoint:
+class Endpoint:
+    """An HTTPEndpoint, ready to be called."""
+
     resource: HTTPEndpoint
     target: HttpTarget
+
+
+Targets = Mapping[tuple[str, str], Sequence[Endpoint]]
+"""By namespace and name; several of one name are for different apps."""
+
+
+class EndpointFailure(NamedTuple):
+    """An HTTPEndpoint that cannot be called."""
+
+    resource: HTTPEndpoint
+    problem: str
+    kept: bool
+    """Whether its former version is called."""
+
+
+class TriedTargets(NamedTuple):
+    """What could be made."""
+
+    made: Targets
+    failures: Sequence[EndpointFailure]
 
 
 class ExternalTargets:
@@ -45,7 +68,7 @@ class ExternalTargets:
         self._connections = connections
         self._multi_app = multi_app
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
-        self._endpoints: Mapping[tuple[str, str], Sequence[_Endpoint]] = {}
+        self._endpoints: Targets = {}
         self._urls: dict[str, HttpTarget] = {}
 
     def resolve(self, caller: Caller, target: str) -> HttpTarget | None:
@@ -64,26 +87,30 @@ class ExternalTargets:
             if namespace == ref.namespace and _in_scope(endpoint.resource, ref.app_id)
         ]
 
-    async def build(
-        self, resources: Sequence[HTTPEndpoint], reader: Callable[[str], ReadSecret]
-    ) -> Mapping[tuple[str, str], Sequence[_Endpoint]]:
-        """Make the targets of these resources; several of one name are for different apps.
+    async def build(self, resources: Sequence[HTTPEndpoint], reader: Callable[[str], ReadSecret]) -> Targets:
+        """Make the targets of these resources. Raises `AppsError` naming file and field."""
+        tried = await self.try_build(resources, reader)
+        if tried.failures:
+            raise AppsError([f"{one.origin}: HTTPEndpoint {one.name}: {problem}" for one, problem, _ in tried.failures])
+        return tried.made
 
-        Raises `AppsError` naming file and field.
-        """
-        made: dict[tuple[str, str], list[_Endpoint]] = {}
-        problems: list[str] = []
+    async def try_build(self, resources: Sequence[HTTPEndpoint], reader: Callable[[str], ReadSecret]) -> TriedTargets:
+        """Make the targets of these resources; one that cannot be made stays as it was."""
+        made: dict[tuple[str, str], list[Endpoint]] = {}
+        failures: list[EndpointFailure] = []
         for resource in resources:
+            key = resource.namespace, resource.name
             try:
-                endpoint = _Endpoint(resource, await self._target(resource, reader))
-                made.setdefault((resource.namespace, resource.name), []).append(endpoint)
+                endpoint = Endpoint(resource, await self._target(resource, reader))
             except (ChannelConfigurationError, UnresolvedError, ValueError) as error:
-                problems.append(f"{resource.origin}: HTTPEndpoint {resource.name}: {error}")
-        if problems:
-            raise AppsError(problems)
-        return made
+                former = (one for one in self._endpoints.get(key, ()) if one.resource.scopes == resource.scopes)
+                endpoint = next(former, None)
+                failures.append(EndpointFailure(resource, str(error), endpoint is not None))
+            if endpoint is not None:
+                made.setdefault(key, []).append(endpoint)
+        return TriedTargets(made, failures)
 
-    def adopt(self, made: Mapping[tuple[str, str], Sequence[_Endpoint]]) -> None:
+    def adopt(self, made: Targets) -> None:
         """Use what `build` made from now on."""
         self._endpoints = made
 

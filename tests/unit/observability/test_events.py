@@ -219,6 +219,12 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'resource_problems_total{kind="Component"} 1',
     ),
     (
+        "resource_mended",
+        lambda e: e.resource_mended("Component", "a.yaml#2"),
+        "[info   ] dapr.runtime.resources: resource no longer refused kind=Component origin=a.yaml#2",
+        'resource_problems_mended_total{kind="Component"} 1',
+    ),
+    (
         "kind_without_effect",
         lambda e: e.kind_without_effect("WorkflowAccessPolicy", "w.yaml"),
         "[warning] dapr.runtime.resources: resource kind without effect kind=WorkflowAccessPolicy origin=w.yaml",

@@ -55,7 +55,7 @@ def conflicts(tmp_path, monkeypatch):
             define("s", here, type=type_, file="1.yaml", **fields),
             define("t", there, type=there_type or type_, file="2.yaml", namespace="other"),
         ]
-        return namespace_conflicts(APPS, definitions, registry.preview)
+        return [str(conflict) for conflict in namespace_conflicts(APPS, definitions, registry.preview)]
 
     return find
 
