@@ -1,0 +1,116 @@
+{{/* What the runtime may do: each rule with what it is for. */}}
+
+{{/* In each watched namespace. */}}
+{{- define "shared.rules.watch" -}}
+{{- $multi := include "shared.multiApp" . -}}
+{{- $discover := .Values.shared.discover | default (list "apps" "services" "pods") -}}
+{{- if kindIs "string" $discover }}{{ $discover = splitList "," $discover }}{{ end -}}
+# Dapr's resources, followed as they change.
+- apiGroups: [dapr.io]
+  resources: [components, configurations, httpendpoints, resiliencies, subscriptions]
+  verbs: [get, list, watch]
+{{- if and $multi (has "apps" $discover) }}
+# Apps, and what became of them.
+- apiGroups: [shared.dapr.io]
+  resources: [apps]
+  verbs: [get, list, watch]
+- apiGroups: [shared.dapr.io]
+  resources: [apps/status]
+  verbs: [patch]
+{{- end }}
+{{- if and $multi (has "services" $discover) }}
+# Annotated Services are apps.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if and $multi (or (has "pods" $discover) .Values.shared.identity.serviceAccountAudience (include "shared.on" .Values.shared.identity.byAddress)) }}
+# Annotated Pods are apps; a token or an address is of a Pod.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+{{- end }}
+# What is wrong with an object is told beside it.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{/* Where Secrets are read: one at a time, by name; with those that `apps` name. (list . namespace); "*": everywhere. */}}
+{{- define "shared.rules.secrets" -}}
+{{- $root := index . 0 -}}
+{{- $namespace := index . 1 -}}
+- apiGroups: [""]
+  resources: [secrets]
+  {{- with $root.Values.shared.secrets.names }}
+  {{- $names := . }}
+  {{- range $app := $root.Values.apps }}
+  {{- if has $namespace (list "*" ($app.namespace | default $root.Release.Namespace)) }}
+  {{- with include "shared.appTokenSecret" (list $root $app) }}{{ $names = append $names . }}{{ end }}
+  {{- range concat ($app.tokens | default list) (list (($app.channel | default dict).apiToken | default dict)) }}
+  {{- with .secretKeyRef }}{{ $names = append $names .name }}{{ end }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
+  resourceNames:
+    {{- range uniq $names }}
+    - {{ . | quote }}
+    {{- end }}
+  {{- end }}
+  verbs: [get]
+{{- end -}}
+
+{{/* In the release's namespace: which instance writes the status of Apps. */}}
+{{- define "shared.rules.lease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update]
+{{- end -}}
+
+{{/* Cluster-wide, where service account tokens prove apps. */}}
+{{- define "shared.rules.tokens" -}}
+{{- if eq .Values.shared.identity.serviceAccountVerification "keys" -}}
+- nonResourceURLs: [/.well-known/openid-configuration, /openid/v1/jwks]
+  verbs: [get]
+{{- else -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+{{- end -}}
+{{- end -}}
+
+{{/* A role and its binding: (dict "root" . "name" … "namespace" … "rules" …); without a namespace, of the cluster. */}}
+{{- define "shared.role" -}}
+{{- $root := .root -}}
+{{- $scope := ternary "" "Cluster" (not (empty .namespace)) -}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}Role
+metadata:
+  name: {{ .name | quote }}
+  {{- with .namespace }}
+  namespace: {{ . | quote }}
+  {{- end }}
+  labels:
+    {{- include "shared.labels" $root | nindent 4 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $scope }}RoleBinding
+metadata:
+  name: {{ .name | quote }}
+  {{- with .namespace }}
+  namespace: {{ . | quote }}
+  {{- end }}
+  labels:
+    {{- include "shared.labels" $root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $scope }}Role
+  name: {{ .name | quote }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "shared.serviceAccountName" $root | quote }}
+    namespace: {{ $root.Release.Namespace | quote }}
+{{ end -}}
