@@ -121,7 +121,7 @@
 {{- if not (kindIs "slice" $given) }}{{ $given = list $given }}{{ end -}}
 imagePullSecrets:
 {{- range $given }}
-  - name: {{ ternary . (get . "name") (kindIs "string" .) | quote }}
+  - name: {{ if kindIs "string" . }}{{ quote . }}{{ else }}{{ quote .name }}{{ end }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
