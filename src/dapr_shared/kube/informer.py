@@ -31,6 +31,8 @@ REALLY_ABSENT: Final = 3
 its custom kinds for a moment."""
 SHORT_WATCH: Final = 5.0
 """Seconds: a watch that ends sooner counts as a failure, so that one that always ends at once makes no busy loop."""
+_ALSO_SAID: Final = ("labels", "annotations", "deletionTimestamp")
+"""Of `metadata`: what is said beside the contents, and does not count as a new generation."""
 
 
 class InformerState(NamedTuple):
@@ -48,7 +50,8 @@ class Informer:
     """Keeps `objects`. All methods and attributes belong to the event loop.
 
     `changed` is called after each difference, `told` after each change of `state`: both should only make a note. With
-    `wanted`, objects for which it answers false are not kept: they take no memory. It is asked at each change.
+    `wanted`, objects for which it answers false are not kept: they take no memory. It is asked at each change. With
+    `ignore_status` a change of `status` alone is taken over without a word: who writes a status is not woken by it.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Informer:
         changed: Callable[[], None],
         told: Callable[[InformerState], None] | None = None,
         wanted: Callable[[JsonObject], bool] | None = None,
+        ignore_status: bool = False,
     ) -> None:
         self.kind = kind
         self.namespace = namespace
@@ -75,6 +79,7 @@ class Informer:
         self._changed = changed
         self._told = told
         self._wanted = wanted
+        self._same = _same_but_for_status if ignore_status else _same
         self._synced = asyncio.Event()
         self._version = ""
         """Where a watch goes on; empty: list first."""
@@ -115,10 +120,11 @@ class Informer:
         except NotFound as error:
             return self._not_found(error)
         except KubeError as error:
-            # A connection that was of use for a while and ends is an event of every day: the next try tells more.
+            # A watch that was of use for a while, or silent because there was nothing to tell, and ends is an event of
+            # every day: the next try tells more.
             if not isinstance(error, Unavailable) or loop.time() - begun < SHORT_WATCH:
                 self._tell(problem=error.message)
-            return self._pause(error.retry_after)
+                return self._pause(error.retry_after)
         except Exception as error:  # noqa: BLE001 - an object nobody foresaw must not end the watch of all others
             self._version = ""
             self._tell(
@@ -163,7 +169,7 @@ class Informer:
 
     def _replace(self, objects: dict[ObjectKey, JsonObject]) -> None:
         before = self._objects
-        same = before.keys() == objects.keys() and all(_same(before[key], item) for key, item in objects.items())
+        same = before.keys() == objects.keys() and all(self._same(before[key], item) for key, item in objects.items())
         self._objects = objects
         if not same:
             self._changed()
@@ -193,9 +199,10 @@ class Informer:
                 self._objects.pop(key, None)
                 if before is not None:
                     self._changed()
-            elif before is None or not _same(before, event.object):
+            else:
                 self._objects[key] = event.object
-                self._changed()
+                if before is None or not self._same(before, event.object):
+                    self._changed()
         if version:
             self._version = version
 
@@ -217,3 +224,10 @@ def _same(one: JsonObject, other: JsonObject) -> bool:
     """Whether it is the same version of the same object."""
     first, second = one["metadata"], other["metadata"]
     return first.get("uid") == second.get("uid") and first.get("resourceVersion") == second.get("resourceVersion")
+
+
+def _same_but_for_status(one: JsonObject, other: JsonObject) -> bool:
+    """Whether both say the same to whoever does not read `status`: the server counts `generation` up with each other change."""
+    first, second = one["metadata"], other["metadata"]
+    same = all(first.get(field) == second.get(field) for field in ("uid", "generation", *_ALSO_SAID))
+    return _same(one, other) or (bool(first.get("generation")) and same)

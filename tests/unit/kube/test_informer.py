@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from dapr_shared.kube import connection
 from dapr_shared.kube import informer as informer_module
 from dapr_shared.kube.informer import Informer
 from dapr_shared.kube.objects import PODS, custom
@@ -209,6 +210,34 @@ async def test_watches_that_end_at_once(server, watched, monkeypatch):
         pauses.append(loop.time() - begun)
     assert pauses[0] >= 0.1
     assert pauses[1] >= 0.25
+
+
+async def test_silence_is_no_failure(server, watched, monkeypatch):
+    """Watches of a kind of which there is nothing to tell end by their silence, again and again: no problem, no pause."""
+    monkeypatch.setattr(connection, "SILENCE", 0.03)
+    monkeypatch.setattr(informer_module, "SHORT_WATCH", 0.02)
+    monkeypatch.setattr(informer_module, "PAUSES", (0.005, 10.0))
+    server.install(PODS)
+    seen = watched()
+    await until(lambda: server.counted("watch", "pods") == 12)
+    assert [state.problem for state in seen.states] == [""]
+    assert server.counted("GET", "pods") == 1
+
+
+async def test_status_alone(server, watched):
+    """With `ignore_status` a change of status is taken over without a word, one of anything else is told."""
+    server.put(APPS, "a", spec={"x": 1}, metadata={"generation": 1})
+    seen = watched(APPS, ignore_status=True)
+    await until(lambda: seen.changes == 1 and server.watches == 1)
+    server.put(APPS, "a", spec={"x": 1}, status={"ready": True}, metadata={"generation": 1})
+    await until(lambda: "status" in seen.informer.objects["shop", "a"])
+    assert seen.changes == 1
+    server.put(APPS, "a", spec={"x": 2}, metadata={"generation": 2})
+    await until(lambda: seen.changes == 2)
+    server.put(APPS, "a", spec={"x": 2}, metadata={"generation": 2, "annotations": {"a": "b"}})
+    await until(lambda: seen.changes == 3)
+    server.put(APPS, "a", spec={"x": 2}, metadata={"generation": 2, "annotations": {"a": "b"}, "uid": "another"})
+    await until(lambda: seen.changes == 4)
 
 
 async def test_retry_after(server, watched):
