@@ -162,15 +162,13 @@ class InvokeBlock:
             answer = await channel.invoke(
                 InvokeRequest(path, verb, query, forwarded, body, content_type, str(caller.ref))
             )
-        except ChannelError as error:
+        except (ChannelError, BodyError) as error:
+            if span is not None:
+                span.end(str(error))
+            if isinstance(error, BodyError):  # http-api §1: a body over the limit is a failed invocation
+                raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
-            if span is not None:
-                span.end(str(error))
             raise _channel_failure(target, error) from error
-        except BodyError as error:  # http-api §1: for an invocation a body over the limit is a failed invocation
-            if span is not None:
-                span.end(str(error))
-            raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
         self._count(caller, ref.app_id if ref else EXTERNAL, body, answer, (perf_counter() - started) * 1000)
         if span is not None:
             span.end_with_status(answer.status)

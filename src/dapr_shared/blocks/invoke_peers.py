@@ -133,10 +133,12 @@ class PeerCalls:
         try:
             for last in (False, True):
                 try:
-                    async with self._peers.connection(callee) as client:
-                        async with aclosing(relay(call, once, client, call.method, metadata)) as answers:
-                            async for message in answers:
-                                yield message
+                    async with (
+                        self._peers.connection(callee) as client,
+                        aclosing(relay(call, once, client, call.method, metadata)) as answers,
+                    ):
+                        async for message in answers:
+                            yield message
                     break
                 except GrpcError as error:
                     if last or not error.unreachable or once.begun:

@@ -53,8 +53,7 @@ class ReceivedRequest:
         self.caller_namespace = _first(metadata, "dapr-caller-namespace")
         self.from_grpc = _first(metadata, "content-type").startswith("application/grpc")
         """Whether the caller used gRPC; its body has no length to announce."""
-        length = _first(metadata, "content-length")
-        self.content_length = int(length) if length.isascii() and length.isdecimal() else None
+        self.content_length = _length(metadata)
         request = message.message
         self.method = request.method
         """As it was sent: not normalised."""
@@ -108,6 +107,9 @@ def response_message(answer: InvokeResponse) -> internals_pb.InternalInvokeRespo
         message.status.message = text
         if details:
             message.status.details.extend(rpc_pb.Status.FromString(details).details)
+    length = len(answer.body) if isinstance(answer.body, bytes) else getattr(answer.body, "content_length", None)
+    if answer.grpc_status is None and length is not None:
+        message.headers["Content-Length"].values.append(str(length))  # daprd has no use for it
     for target, headers in ((message.headers, answer.headers), (message.trailers, answer.trailers)):
         for name, value in headers:
             if not name.endswith(b"-bin"):
@@ -140,6 +142,11 @@ def received_response(message: internals_pb.InternalInvokeResponse, body: Body) 
     return answer
 
 
+def announced_length(message: internals_pb.InternalInvokeResponse) -> int | None:
+    """How long the body of an answer will be, where the peer says so."""
+    return _length(_lower(message.headers))
+
+
 def headers_of(metadata: Mapping[str, Iterable[str]]) -> Headers:
     """The headers that a map with names in lower case holds: binary ones and those with a field of their own are gone."""
     headers: Headers = []
@@ -168,6 +175,11 @@ def _lower(metadata: Mapping[str, internals_pb.ListStringValue]) -> dict[str, li
 def _first(metadata: Mapping[str, list[str]], name: str) -> str:
     values = metadata.get(name)
     return values[0] if values else ""
+
+
+def _length(metadata: Mapping[str, list[str]]) -> int | None:
+    length = _first(metadata, "content-length")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else None
 
 
 def _text(value: bytes) -> str:

@@ -74,7 +74,9 @@ class PeerNames:
             if _is_address(host):
                 return (f"{host}:{port}",)
             if len(self._asking) >= _WAITING:
-                raise ResolveError(f"failed to resolve address for '{host}': {_WAITING} other names are being looked up")
+                raise ResolveError(
+                    f"failed to resolve address for '{host}': {_WAITING} other names are being looked up"
+                )
             task = asyncio.get_running_loop().create_task(self._addresses(app, host, port), name=f"lookup of {app}")
             self._asking[app] = task
             task.add_done_callback(lambda ended: self._answered(app, ended))
@@ -101,14 +103,12 @@ class PeerNames:
         try:
             async with asyncio.timeout(_PATIENCE):
                 found = await loop.run_in_executor(self._threads, self._lookup, host)
-            addresses = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in found]
-            if not addresses:
-                raise OSError("no address")
         except (OSError, UnicodeError) as error:  # a timeout is an OSError too
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             failure = ResolveError(f"failed to resolve address for '{host}': {why}")
             self._keep(app, loop.time() + _FAILED_SECONDS, failure)
             raise failure from error
+        addresses = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in found]
         if self._resolver.cache_seconds:
             self._keep(app, loop.time() + self._resolver.cache_seconds, addresses)
         return addresses
@@ -120,7 +120,10 @@ class PeerNames:
 
 
 def look_up(host: str) -> Sequence[str]:
-    """The addresses of a name, IPv4 and IPv6, by the system's resolver. Blocks. Raises `OSError`, `UnicodeError`."""
+    """The addresses of a name, at least one, IPv4 and IPv6, by the system's resolver. Blocks.
+
+    Raises `OSError`, `UnicodeError`.
+    """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 

@@ -23,6 +23,7 @@ from dapr_shared.mesh.messages import (
     CALL_LOCAL,
     CALL_LOCAL_STREAM,
     CALLEE_NAMESPACE,
+    announced_length,
     received_response,
     request_message,
 )
@@ -130,20 +131,26 @@ class Peers:
             await messages.aclose()
             raise
         try:
-            if first is None:
-                raise ChannelError("response does not contain the required fields in the leading chunk")
-            leading = internals_pb.InternalInvokeResponseStream.FromString(first)
-            payload = leading.payload if leading.HasField("payload") else None
-            body = PieceBody(messages, response_payload, payload, ended=lease.give_back)
-            answer = received_response(leading.response, body)
-            if answer.body is not body:  # the status of a gRPC app says it all
-                await body.aclose()
-            return answer
-        except BaseException as error:
+            return await self._answer(lease, first, messages)
+        except BaseException:
             await messages.aclose()
-            if isinstance(error, DecodeError):
-                raise ChannelError("the answer is no InternalInvokeResponseStream") from error
             raise
+
+    async def _answer(self, lease: Lease, first: bytes | None, messages: AsyncGenerator[bytes]) -> InvokeResponse:
+        """The answer that begins with this message. Raises `ChannelError`, `BodyError`."""
+        try:
+            leading = internals_pb.InternalInvokeResponseStream.FromString(first or b"")
+        except DecodeError as error:
+            raise ChannelError("the answer is no InternalInvokeResponseStream") from error
+        payload = leading.payload if leading.HasField("payload") else None
+        length = announced_length(leading.response)
+        body = PieceBody(messages, response_payload, payload, content_length=length, ended=lease.give_back)
+        answer = received_response(leading.response, body)
+        if answer.body is not body:  # the status of a gRPC app says it all
+            await body.aclose()
+        elif length is not None:
+            answer.body = await body.settled(length, whole=False)
+        return answer
 
     async def _whole(
         self, lease: Lease, message: internals_pb.InternalInvokeRequest, metadata: Metadata, request: InvokeRequest

@@ -66,15 +66,18 @@ class PieceBody:
         payload_of: Callable[[bytes], Payload | None],
         first: Payload | None,
         *,
+        content_length: int | None = None,
         limit: int = 0,
         ended: Callable[[], None] | None = None,
     ) -> None:
         """`first` came with the leading message. `limit`: bytes, 0 for none. `ended` is called once, when nobody reads on.
 
+        `content_length`: what the body must have; `None` where what was announced is a hint alone (`settled`), because
+        something on the way may have changed the body.
+
         Raises `BodyError` for a first piece that is not the first, `BodyTooLargeError`.
         """
-        self.content_length: int | None = None
-        """Never announced: what a header of the caller says is a hint (`settled`), as something may change the body."""
+        self.content_length = content_length
         self._messages = messages
         self._payload_of = payload_of
         self._limit = limit
@@ -153,8 +156,7 @@ class PieceBody:
                 waiting, self._waiting = self._waiting, None
                 data = await (waiting or self._message())
                 if data is None:
-                    self._over = True
-                    self._end()
+                    self._complete()
                     break
                 payload = self._payload_of(data)
                 piece = self._accepted(payload) if payload is not None else b""
@@ -184,6 +186,13 @@ class PieceBody:
         if self._limit and self._received > self._limit:
             raise BodyTooLargeError(f"the body is longer than {self._limit} bytes")
         return piece
+
+    def _complete(self) -> None:
+        expected = self.content_length
+        if expected is not None and self._received != expected:
+            raise BodyError(f"the body ended after {self._received} of {expected} bytes")
+        self._over = True
+        self._end()
 
     def _fail(self, error: BodyError) -> None:
         self._error = error

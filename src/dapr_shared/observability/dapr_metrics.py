@@ -202,7 +202,10 @@ class DaprMetrics:
     ) -> InvocationMetrics:
         """A service invocation of an app that another instance serves: what the caller's side counts."""
         key = (source, target, str(status), kind)
-        counters = (self._invoke_sent.child(source, target, kind), self._invoke_answers.child(source, target, key[2], kind))
+        counters = (
+            self._invoke_sent.child(source, target, kind),
+            self._invoke_answers.child(source, target, key[2], kind),
+        )
         return InvocationMetrics(counters, self._invoke_latency.child(source, target, key[2]))
 
     def invocation_received(self, source: str, target: str, status: int) -> None:

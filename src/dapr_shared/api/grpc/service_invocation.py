@@ -180,7 +180,8 @@ class PeerFrontDoor:
             raise errors.PROXY_NO_TARGET()
         # A sidecar adds its own word behind what its app may have written.
         claimed = ClaimedCaller(
-            _claim(_text(call, "dapr-caller-app-id", last=True)), _claim(_text(call, "dapr-caller-namespace", last=True))
+            _claim(_text(call, "dapr-caller-app-id", last=True)),
+            _claim(_text(call, "dapr-caller-namespace", last=True)),
         )
         app_id, _, namespace = target.partition(".")
         callee = self._block.callee(claimed, app_id, _text(call, CALLEE_NAMESPACE) or namespace)

@@ -19,7 +19,7 @@ _FIELD: Final = re.compile(r"\{\{-?\s*\.(ID|Namespace|Port)\s*-?\}\}")
 _ACTION: Final = re.compile(r"\{\{.*?(?:\}\}|$)", re.DOTALL)
 
 
-class KubernetesNameSettings(Settings):
+class KubernetesNameSettings(Settings, frozen=True, kw_only=True):
     """Settings of `nameresolution.kubernetes`."""
 
     cluster_domain: Annotated[str, Setting("DNS domain of the cluster", example="cluster.local")] = "cluster.local"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PLACE: Final = "{appid}"
 
 
-class NameFormatSettings(Settings):
+class NameFormatSettings(Settings, frozen=True, kw_only=True):
     """Settings of `nameresolution.nameformat`."""
 
     format: Annotated[str, Setting("Address with {appid} in it, and a port", example="{appid}.internal:50002")]

@@ -29,11 +29,12 @@ class NameResolutionError(Exception):
     """`spec.nameResolution` does not make a resolver; the message names the field and what to do."""
 
 
-def make_resolver(spec: Mapping[str, Any], *, port: int, default: str = "") -> NameResolver[Any] | None:
+def make_resolver(given: Any, *, port: int, default: str = "") -> NameResolver[Any] | None:
     """The resolver that `spec.nameResolution` asks for, else the one called `default`; `None`: none is wanted.
 
     Raises `NameResolutionError`.
     """
+    spec = _section("", given)
     name = str(spec.get("component") or default).strip().lower().removeprefix("nameresolution.")
     if not name:
         return None
@@ -45,16 +46,21 @@ def make_resolver(spec: Mapping[str, Any], *, port: int, default: str = "") -> N
     if str(spec.get("version") or "") not in _VERSIONS:
         raise NameResolutionError(f"spec.nameResolution.version: expected v1, found {spec.get('version')!r}")
     try:
-        return made(decode_settings(made.settings_type, _texts(spec.get("configuration"))), port=port)
+        settings: Any = decode_settings(made.settings_type, _texts(spec.get("configuration")))
+        return made(settings, port=port)
     except SettingError as error:
         raise NameResolutionError(f"spec.nameResolution.configuration.{error}") from error
 
 
-def _texts(configuration: Any) -> dict[str, str]:
+def _texts(given: Any) -> dict[str, str]:
     """The settings as texts, as those of a component are."""
-    if configuration is None:
+    configuration = _section(".configuration", given)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in configuration.items()}
+
+
+def _section(field: str, given: Any) -> dict[str, Any]:
+    if given is None:
         return {}
-    if not isinstance(configuration, dict):
-        raise NameResolutionError("spec.nameResolution.configuration: expected names and values")
-    given = cast("dict[str, Any]", configuration)
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    if not isinstance(given, dict):
+        raise NameResolutionError(f"spec.nameResolution{field}: expected names and values")
+    return cast("dict[str, Any]", given)
