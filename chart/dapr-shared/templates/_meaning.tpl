@@ -15,6 +15,9 @@
 {{- end -}}
 
 {{- define "shared.multiApp" -}}
+{{- if not .Values.shared.multiApp -}}
+{{- fail "the values lack .Values.shared.multiApp, which this chart's own values have: with `helm upgrade --reuse-values` those of the old chart are all there is. Use --reset-then-reuse-values, or give your values file" -}}
+{{- end -}}
 {{- if or .Values.apps (eq (include "shared.on" .Values.shared.multiApp.enabled) "true") }}true{{ end -}}
 {{- end -}}
 
