@@ -115,6 +115,31 @@ def test_an_invocation_has_a_span_on_each_side(world):
     assert (seen["tracestate"], seen["baggage"]) == ("a=b", baggage)
 
 
+def test_a_callee_that_refuses_has_answered(world):
+    """The caller's span is an error where the app answered one; the callee's is not: it has answered. As in Dapr."""
+    world.ask("POST", "/v1.0/invoke/stock/method/status/409", b"{}", app="orders", headers=headers())
+    (caller,) = world.collected.wait_for(name="CallLocal/stock/status/409", kind="client")
+    (callee,) = world.collected.wait_for(name="CallLocal/stock/status/409", kind="server")
+    assert (caller["status"], callee["status"]) == ("error", "unset")
+
+
+def test_each_event_of_a_bulk_publish_has_a_span(world):
+    """Spans of the kind producer below the call's own, one an event; a call that failed makes them errors too."""
+    entry = {"event": "x", "contentType": "text/plain"}
+    body = json.dumps([{"entryId": "1", **entry}, {"entryId": "2", **entry}]).encode()
+    world.ask("POST", "/v1.0/publish/bulk/broker/cakes", body, app="orders", headers=headers())
+    (call,) = world.collected.wait_for(name="/v1.0/publish/bulk/broker/cakes", kind="client")
+    made = world.collected.wait_for(2, name="/v1.0/publish/bulk/broker/cakes", kind="producer")
+    assert [(span["parent_id"], span["trace_id"], span["status"]) for span in made] == [
+        (call["span_id"], TRACE, "unset")
+    ] * 2
+    assert len({span["span_id"] for span in (call, *made)}) == 3
+    twice = json.dumps([{"entryId": "1", **entry}] * 2).encode()
+    world.ask("POST", "/v1.0/publish/bulk/broker/twice", twice, app="orders", headers=headers())
+    made = world.collected.wait_for(2, name="/v1.0/publish/bulk/broker/twice", kind="producer")
+    assert {span["status"] for span in made} == {"error"}
+
+
 def test_zipkin(world):
     """Zipkin's JSON, with the app as service; a new trace begins with the app's own rate."""
     world.ask("GET", "/v1.0/state/statestore/by-zipkin", app="shop")

@@ -14,7 +14,7 @@ from tests.support.calls import Answer, ask
 from tests.support.instance import PATIENCE, environment, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -40,7 +40,13 @@ def daprd_path() -> str:
 
 @contextmanager
 def daprd(
-    folder: Path, resources: Path, app_id: str, *flags: str, ready: str = "/v1.0/healthz", sockets: Path | None = None
+    folder: Path,
+    resources: Path,
+    app_id: str,
+    *flags: str,
+    ready: str = "/v1.0/healthz",
+    sockets: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Daprd]:
     """A daprd for one app, alone: no placement, no scheduler; ended by its id. `sockets`: of pluggable components."""
     folder.mkdir(exist_ok=True)
@@ -51,7 +57,7 @@ def daprd(
         "--dapr-listen-addresses=127.0.0.1", "--dapr-internal-grpc-listen-address=127.0.0.1",
         "--metrics-listen-address=127.0.0.1", f"--resources-path={resources}", *flags,
     ]  # fmt: skip
-    variables = {"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)} if sockets else {}
+    variables = {**(env or {}), **({"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)} if sockets else {})}
     log_path = folder / "daprd.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(

@@ -54,7 +54,7 @@ ON_INVOKE = "/dapr.proto.runtime.v1.AppCallback/OnInvoke"
 
 _FORBIDDEN_IN_METHOD = frozenset("#?\x7f") | {chr(code) for code in range(32)}
 
-_CALL_LOCAL = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal"
+_CALL_LOCAL = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream"
 """What a sidecar's span says of a call by another one; ours says the same."""
 
 
@@ -171,7 +171,7 @@ class InvokeBlock:
             raise _channel_failure(target, error) from error
         self._count(caller, ref.app_id if ref else EXTERNAL, body, answer, (perf_counter() - started) * 1000)
         if span is not None:
-            span.end_with_status(answer.status)
+            span.end()  # the callee has answered; what it answered is the caller's span's to say, as in Dapr
         answer.headers = response_headers(answer.headers)
         return answer
 

@@ -184,7 +184,7 @@ class _Library:
             parent=parent,
             resource=self._resource(span.service),
             attributes=span.attributes,
-            kind=api.SpanKind.SERVER if span.kind == "server" else api.SpanKind.CLIENT,
+            kind=api.SpanKind[span.kind.upper()],
             status=status,
             start_time=span.start,
             end_time=span.end,

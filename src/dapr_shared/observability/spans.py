@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.tracing import TraceContext, Tracing
 
-SpanKind = Literal["client", "server"]
-"""`client`: an app's call of the API, and a delivery to an app; `server`: a call by another app, as its callee sees it."""
+SpanKind = Literal["client", "server", "producer"]
+"""`client`: an app's call of the API, and a delivery to an app; `server`: a call by another app, as its callee sees it;
+`producer`: one event of a bulk publish."""
 
 _SAMPLED = b"13579bdf"
 _NEVER = b"dapr-api-token"
@@ -57,7 +58,7 @@ class SpanSink(Protocol):
 class Span:
     """A span that has begun."""
 
-    __slots__ = ("_kind", "_parent", "_sinks", "_started", "attributes", "context", "name", "service")
+    __slots__ = ("_children", "_kind", "_parent", "_started", "_tracing", "attributes", "context", "name", "service")
 
     def __init__(
         self, tracing: AppTracing, context: TraceContext, parent: str, name: str, kind: SpanKind, started: int
@@ -67,7 +68,8 @@ class Span:
         """With the id of this span: what is passed on."""
         self.name = name
         self.attributes: dict[str, str] = {}
-        self._sinks = tracing.sinks
+        self._tracing = tracing
+        self._children: list[Span] = []
         self._parent = parent
         self._kind: SpanKind = kind
         self._started = started
@@ -78,6 +80,13 @@ class Span:
         if self.context.tracestate:
             headers.append((b"tracestate", self.context.tracestate))
         return headers
+
+    def producer(self, name: str) -> Span:
+        """A span below this one, for an event of a bulk publish; it ends with this one, and as this one."""
+        context = self._tracing.tracing.child(self.context)
+        made = Span(self._tracing, context, self.context.span_id, name, "producer", time.time_ns())
+        self._children.append(made)
+        return made
 
     def copy_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take request headers that begin with `dapr-` as attributes, but never a token (behaviours §7)."""
@@ -91,8 +100,10 @@ class Span:
             self.service, self.name, self._kind, self.context.trace_id, self.context.span_id, self._parent,
             self.context.tracestate.decode("latin-1"), self._started, time.time_ns(), self.attributes, error,
         )  # fmt: skip
-        for sink in self._sinks:
+        for sink in self._tracing.sinks:
             sink.put(record)
+        for child in self._children:
+            child.end(error)
 
     def end_with_status(self, status: int) -> None:
         """End it with an HTTP status: from 400 on it is an error (OpenTelemetry's rule, with Dapr's words)."""

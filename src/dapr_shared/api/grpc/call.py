@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from dapr_shared.identity.caller import Caller
+    from dapr_shared.observability.spans import Span
     from dapr_shared.wire.grpc.interface import Call
     from dapr_shared.wire.http.messages import Headers
 
@@ -23,12 +24,14 @@ M = TypeVar("M", bound="Message")
 class GrpcCall:
     """A call with its proved caller."""
 
-    __slots__ = ("caller", "trace", "wire")
+    __slots__ = ("caller", "span", "trace", "wire")
 
-    def __init__(self, wire: Call, caller: Caller, trace: Headers) -> None:
+    def __init__(self, wire: Call, caller: Caller, trace: Headers, span: Span | None = None) -> None:
         self.wire = wire
         self.caller = caller
         self.trace = trace
+        self.span = span
+        """The span of a sampled call that is exported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class GrpcFrontDoor:
                     request = method.request.FromString(data)
                     if span is not None:
                         grpc_request(span, path, method.name, request)
-                    response = await method.handler(GrpcCall(call, caller, trace), request)
+                    response = await method.handler(GrpcCall(call, caller, trace, span), request)
                     answer = response.SerializeToString()
                     return answer
                 finally:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dapr_shared._proto import runtime_pb, wellknown_pb
 from dapr_shared.api.grpc.call import GrpcCall, UnaryMethod, unary
+from dapr_shared.api.spans import traces_of_events
 from dapr_shared.blocks.pubsub.publish import PublishEntry, Trace, publish_failed
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class PubSubRpc:
             request.topic,
             entries,
             dict(request.metadata),
-            Trace.carried(call.trace),
+            traces_of_events(call.span, call.trace, "/"),
         )
         if failures:
             raise publish_failed(request.pubsub_name, request.topic, failures[0].error)

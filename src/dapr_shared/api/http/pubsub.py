@@ -9,6 +9,7 @@ import orjson
 
 from dapr_shared.api.http.call import HttpCall, json_bytes, metadata_headers, no_content
 from dapr_shared.api.http.routes import Route
+from dapr_shared.api.spans import traces_of_events
 from dapr_shared.blocks.pubsub.publish import PublishEntry, Trace, entries_unreadable, publish_failed
 from dapr_shared.core.errors import DaprError
 
@@ -85,8 +86,8 @@ class PubSubApi:
             given = _entries(await call.body())
         except (DaprError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise entries_unreadable(call.proved, pubsub, topic, error) from error
-        trace = Trace.carried(call.trace)
-        failures = await self._block.bulk_publish(call.proved, pubsub, topic, given, metadata, trace)
+        traces = traces_of_events(call.span, call.trace)
+        failures = await self._block.bulk_publish(call.proved, pubsub, topic, given, metadata, traces)
         return _failed(pubsub, topic, failures) if failures else no_content()
 
 

@@ -23,7 +23,7 @@ from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError, ErrorRow, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dapr_shared.contracts.registry import Components, Opened
     from dapr_shared.core.clock import Clock
@@ -156,9 +156,11 @@ class PublishBlock:
         topic: str,
         entries: Sequence[PublishEntry],
         metadata: Mapping[str, str] | None = None,
-        trace: Trace = NO_TRACE,
+        trace_of_one: Callable[[], Trace] = lambda: NO_TRACE,
     ) -> list[BulkFailure]:
         """Publish many messages; the ones that failed. When it returns, the broker has all others.
+
+        `trace_of_one` is asked for the trace of each event: none has another's.
 
         All are checked before the first is published. Raises the errors of `check`, `PUBSUB_ENTRIES`,
         `PUBSUB_CLOUD_EVENT`, `PUBSUB_EVENT_TYPE`.
@@ -168,7 +170,7 @@ class PublishBlock:
         made: list[BulkEntry] = []
         known: set[str] = set()
         for entry in entries:
-            made.append(self._bulk_entry(target, entry, given, trace))
+            made.append(self._bulk_entry(target, entry, given, trace_of_one))
             if not entry.entry_id or entry.entry_id in known:
                 raise _failed(target, errors.PUBSUB_ENTRIES, "entryId is duplicated or not present for entry")
             known.add(entry.entry_id)
@@ -189,7 +191,9 @@ class PublishBlock:
                 (perf_counter() - started) * 1000
             )
 
-    def _bulk_entry(self, target: _Target, entry: PublishEntry, metadata: Mapping[str, str], trace: Trace) -> BulkEntry:
+    def _bulk_entry(
+        self, target: _Target, entry: PublishEntry, metadata: Mapping[str, str], trace_of_one: Callable[[], Trace]
+    ) -> BulkEntry:
         data = entry.data
         if entry.is_json:
             try:
@@ -201,8 +205,8 @@ class PublishBlock:
             return BulkEntry(entry.entry_id, data, entry.content_type, merged)
         overrides: Mapping[str, str] = {} if entry.metadata is None else merged
         app_id, pubsub = target.caller.app_id, target.component.name
-        span = trace.child()
-        draft = EventDraft(app_id, pubsub, target.topic, data, entry.content_type, overrides, span.parent, span.state)
+        trace = trace_of_one()
+        draft = EventDraft(app_id, pubsub, target.topic, data, entry.content_type, overrides, trace.parent, trace.state)
         return BulkEntry(entry.entry_id, self._event(target, draft, merged), content_types.CLOUD_EVENT, merged)
 
     async def _publish_all(

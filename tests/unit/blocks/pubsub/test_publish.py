@@ -180,7 +180,7 @@ async def test_each_entry_is_an_event_of_its_own(block, broker, caller) -> None:
         PublishEntry("3", b"\xff", "application/octet-stream", {}),
     ]
     metadata = {"cloudevent.type": "request", "cloudevent.source": "s"}
-    assert await block.bulk_publish(caller, "ps", "t", entries, metadata, TRACE) == []
+    assert await block.bulk_publish(caller, "ps", "t", entries, metadata, TRACE.child) == []
     events = {event["datacontenttype"]: event for event in events_of(broker).values()}
     assert {name: (e["type"], e["source"]) for name, e in events.items()} == {
         "text/plain": ("com.dapr.event.sent", "orders"),
