@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import redis_server
+from tests.support import kubernetes_secrets, redis_server
 from tests.support.component_setups import Harness, cases
 
 
@@ -13,6 +13,7 @@ def servers():
     """Ends the servers that the tests have started."""
     yield
     redis_server.stop_shared()
+    kubernetes_secrets.stop()
 
 
 @pytest.fixture(params=cases("state"))

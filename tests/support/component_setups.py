@@ -23,7 +23,7 @@ from dapr_shared.contracts.component import Component, ComponentContext
 from dapr_shared.contracts.settings import decode_settings
 from dapr_shared.contracts.state import GetRequest, StateStore, StateValue
 from dapr_shared.core.clock import SystemClock
-from tests.support import postgres_server, redis_server
+from tests.support import kubernetes_secrets, postgres_server, redis_server
 
 if TYPE_CHECKING:
     from dapr_shared.contracts.configuration import ConfigurationItem
@@ -284,6 +284,13 @@ def secrets_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     )
 
 
+def secrets_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    """A stand-in for the API server; tests/kubernetes runs the same suite against a real one."""
+    secrets = {"token": {"value": "t-1"}, "db": {"user": "u", "password": "ü"}}
+    monkeypatch.setenv("KUBECONFIG", str(kubernetes_secrets.serve(tmp_path, "default", secrets)))
+    return Setup({}, secrets=secrets)
+
+
 def setup_key(row: CatalogRow) -> str:
     """The type of a row, with its version where that is not the default one."""
     return row.type if DEFAULT_VERSION in row.versions else f"{row.type}/{row.versions[0]}"
@@ -305,6 +312,7 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "pubsub.in-memory": (pubsub_memory,),
     "pubsub.redis": (pubsub_redis, pubsub_redis_cluster),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
+    "secretstores.kubernetes": (secrets_kubernetes,),
     "secretstores.local.env": (secrets_env,),
     "secretstores.local.file": (secrets_file, secrets_file_multi),
     "state.in-memory": (state_memory,),

@@ -139,6 +139,11 @@ BUILT_IN: tuple[CatalogRow, ...] = (
         aliases=("pubsub.sqlite3",),
     ),
     CatalogRow(
+        "secretstores.kubernetes",
+        "dapr_shared.components.kubernetes.secrets:KubernetesSecretStore",
+        "The Secrets of a Kubernetes cluster",
+    ),
+    CatalogRow(
         "secretstores.local.env",
         "dapr_shared.components.local.env:EnvironmentSecretStore",
         "Environment variables of the instance as secrets",

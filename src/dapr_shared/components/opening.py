@@ -53,10 +53,11 @@ def is_per_app(definition: Definition) -> bool:
 
 
 def make_component(
-    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock
+    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock, *, single_app: bool = False
 ) -> Opened[Component[Any]]:
     """Make the component, for one app or for all, without opening anything.
 
+    `single_app`: the instance serves that app alone.
     Raises `CatalogError`, `SettingError`, and what the adapter's module or constructor raises.
     """
     resource = definition.resource
@@ -71,6 +72,7 @@ def make_component(
         version=version,
         namespace=resource.namespace,
         app_id=app.app_id if app else None,
+        single_app=single_app,
         clock=clock,
     )
     component: Component[Any] = adapter(settings, context)
@@ -88,13 +90,15 @@ def make_component(
     )
 
 
-async def open_component(catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock) -> Running:
+async def open_component(
+    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock, *, single_app: bool = False
+) -> Running:
     """Open the component, for one app or for all. Raises `ComponentStartError`; then, as when cancelled, nothing is open."""
     resource = definition.resource
     stack = AsyncExitStack()
     opened: Opened[Component[Any]] | None = None
     try:
-        opened = make_component(catalog, definition, app, clock)
+        opened = make_component(catalog, definition, app, clock, single_app=single_app)
         async with asyncio.timeout(resource.init_timeout):
             await opened.component.start(stack)
         # What another program can do is known only now.

@@ -165,7 +165,9 @@ class ComponentRegistry:
         """The component as this app would see it, not started; `None` where it cannot be made. Opens nothing."""
         alone = self._single_app is not None or is_per_app(definition)
         try:
-            return make_component(self._catalog, definition, app if alone else None, self._clock)
+            return make_component(
+                self._catalog, definition, app if alone else None, self._clock, single_app=self._single_app is not None
+            )
         except Exception:  # noqa: BLE001 - opening it tells the error, whatever it is
             return None
 
@@ -258,7 +260,9 @@ class ComponentRegistry:
         async def open_one(definition: Definition, app: AppRef | None) -> Running | ComponentStartError:
             async with at_once:
                 try:
-                    return await open_component(self._catalog, definition, app, self._clock)
+                    return await open_component(
+                        self._catalog, definition, app, self._clock, single_app=self._single_app is not None
+                    )
                 except ComponentStartError as error:
                     return error
 

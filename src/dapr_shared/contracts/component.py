@@ -45,6 +45,8 @@ class ComponentContext:
     namespace: str = DEFAULT_NAMESPACE
     app_id: str | None = None
     """The one app that this instance of the component is for; `None` where all apps share it (the rule)."""
+    single_app: bool = False
+    """Whether the whole instance serves one app, as a sidecar does: then what daprd allows that app is allowed."""
     clock: Clock = field(default_factory=SystemClock)
 
 

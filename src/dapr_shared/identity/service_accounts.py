@@ -116,9 +116,13 @@ class ServiceAccounts:
         pods: Pods,
         limit: ReviewLimit,
         clock: Clock,
-        reviewed: Callable[[str], None],
+        reviewed: Callable[[str, str], None],
     ) -> None:
-        """`watched`: whether a namespace is one of the instance's. `reviewed` hears the outcome of each review."""
+        """`watched`: whether a namespace is one of the instance's.
+
+        `reviewed` hears the outcome of each review (proved, refused, unavailable, limited) and, where nobody could say,
+        why: that is for operators, callers are told less.
+        """
         self._audience = audience
         self._watched = watched
         self._verifier = verifier
@@ -167,7 +171,7 @@ class ServiceAccounts:
             if self._verifier.asks_api_server and not (
                 len(self._reviews) < REVIEWS_IN_FLIGHT and self._limit.take(sender)
             ):
-                self._reviewed("limited")
+                self._reviewed("limited", "")
                 raise _unavailable("review_limit", "too many unknown tokens are sent at once")
             task = asyncio.create_task(self._review(needed), name="review of a service account token")
             self._reviews[needed.digest] = task
@@ -209,16 +213,16 @@ class ServiceAccounts:
             async with asyncio.timeout(REVIEW_TIMEOUT):
                 proof = await self._prove(needed.token, started)
         except TokenRefusedError as error:
-            self._reviewed("refused")
+            self._reviewed("refused", "")
             self._refuse(needed.digest, error.reason, str(error))
             return _refused(error.reason, str(error))
         except NotVerifiableError as error:
-            self._reviewed("unavailable")
-            return _unavailable("review_unavailable", str(error))
+            self._reviewed("unavailable", str(error))
+            return _unavailable("review_unavailable", _NOBODY)
         except TimeoutError:
-            self._reviewed("unavailable")
-            return _unavailable("review_unavailable", f"the API server has not answered within {REVIEW_TIMEOUT:g} s")
-        self._reviewed("proved")
+            self._reviewed("unavailable", f"the API server has not answered within {REVIEW_TIMEOUT:g} s")
+            return _unavailable("review_unavailable", _NOBODY)
+        self._reviewed("proved", "")
         self._proved[needed.digest] = proof
         if len(self._proved) > PROVED_TOKENS:
             self._proved.popitem(last=False)
@@ -249,6 +253,7 @@ class ServiceAccounts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+_NOBODY = "the API server does not answer, or not to this instance"
 _POD_GONE = ("pod_gone", "the pod that it is bound to is gone")
 
 

@@ -40,6 +40,17 @@ class ObjectKind(NamedTuple):
         return "/" + "/".join(quote(part, safe="") for part in parts if part)
 
 
+class PublishedPath(ObjectKind):
+    """What the API server publishes at a path of its own and is no object; `plural` is the path."""
+
+    __slots__ = ()
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The path as it is."""
+        del namespace, name, subresource
+        return self.plural
+
+
 class ObjectKey(NamedTuple):
     """What names one object of a kind."""
 
@@ -69,6 +80,11 @@ LEASES: Final = ObjectKind("coordination.k8s.io", "v1", "leases", "Lease")
 TOKEN_REVIEWS: Final = ObjectKind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
 ACCESS_REVIEWS: Final = ObjectKind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 DEFINITIONS: Final = ObjectKind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+
+ISSUER: Final = PublishedPath("", "", "/.well-known/openid-configuration", "")
+"""Who signs the tokens of service accounts, as OpenID Connect describes it."""
+ISSUER_KEYS: Final = PublishedPath("", "", "/openid/v1/jwks", "")
+"""The keys that verify them (JWKS)."""
 
 _KEPT_METADATA: Final = (
     "name",

@@ -471,6 +471,13 @@ class Events:
         if self._first("service account", f"{account} {names}"):
             self._identity.warning("service account of several apps", service_account=account, apps=names)
 
+    def token_review_failed(self, problem: str) -> None:
+        """Nobody could say whether a service account token is good: the API server is away, or refuses us."""
+        self.metrics.token_reviews.child("unavailable").inc()
+        held = self._limiter.held_back("token_review_failed", problem)
+        if held is not None:
+            self._identity.warning("service account token not verified", **_given(problem=problem), **_held(held))
+
     def access_refused(self, app: AppRef, reason: str, operation: str, target: str) -> None:
         """A proved caller may not do this: the audit event. Every one is counted."""
         self.metrics.access_refused.child(app.app_id, reason).inc()
@@ -497,21 +504,6 @@ class Events:
                 "invocation failed", app_id=app.app_id, namespace=app.namespace, target=target, reason=reason,
                 **_given(problem=problem), **_held(held),
             )  # fmt: skip
-
-    def peer_call_refused(self, app: str, reason: str, caller: str, problem: str) -> None:
-        """A call of another instance was refused. `caller` is who it says it is from: nothing proves it."""
-        self.metrics.peer_calls_refused.child(reason).inc()
-        held = self._limiter.held_back("peer_call_refused", app, reason)
-        if held is not None:
-            self._invoke.warning(
-                "call from another instance refused", app_id=app, reason=reason, claimed_caller=caller, problem=problem,
-                **_held(held),
-            )  # fmt: skip
-
-    def name_resolution_missing(self, problem: str) -> None:
-        """The Configuration asks for a name resolver that cannot be: apps of other instances are not found."""
-        self.metrics.without_effect.child("nameResolution").inc()
-        self._runtime.warning("no name resolution", problem=problem)
 
     def _first(self, what: str, name: str) -> bool:
         key = (what, name)

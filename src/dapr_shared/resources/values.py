@@ -49,6 +49,18 @@ class ReadSecret(Protocol):
         ...
 
 
+class WithDefaultStore:
+    """A reader that also says where a `secretKeyRef` is read whose resource names no store: in a cluster there is one."""
+
+    def __init__(self, read: ReadSecret, store: str) -> None:
+        self._read = read
+        self.store = store
+
+    async def __call__(self, store: str, name: str, key: str, /) -> str | None:
+        """See `ReadSecret`."""
+        return await self._read(store, name, key)
+
+
 def _no_warning(_item: str, _problem: str) -> None:
     """For callers without a place for warnings."""
 
@@ -95,6 +107,8 @@ async def resolve_item(
     if item.secret_key_ref is None:
         return item.value or ""
     reference = item.secret_key_ref
+    if not secret_store and isinstance(secret, WithDefaultStore):
+        secret_store = secret.store
     if not secret_store:
         raise UnresolvedError(item.name, "", "has a secretKeyRef, but the resource names no store in auth.secretStore")
     try:

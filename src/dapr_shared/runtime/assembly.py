@@ -20,7 +20,6 @@ from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
 from dapr_shared.api.grpc.lock import LockRpc
 from dapr_shared.api.grpc.pubsub import PubSubRpc
 from dapr_shared.api.grpc.secrets import SecretsRpc
-from dapr_shared.api.grpc.service_invocation import PeerFrontDoor
 from dapr_shared.api.grpc.state import StateRpc
 from dapr_shared.api.grpc.system import SystemRpc
 from dapr_shared.api.grpc.topic_stream import TopicStreamRpc
@@ -42,9 +41,7 @@ from dapr_shared.blocks.bindings.output import BindingsBlock
 from dapr_shared.blocks.configuration.block import ConfigurationBlock
 from dapr_shared.blocks.configuration.delivery import ConfigurationDelivery
 from dapr_shared.blocks.health import HealthBlock
-from dapr_shared.blocks.invoke import InvokeBlock, normalize_method
-from dapr_shared.blocks.invoke_peers import PeerCalls
-from dapr_shared.blocks.invoke_received import ReceivedCalls
+from dapr_shared.blocks.invoke import InvokeBlock
 from dapr_shared.blocks.lock import LockBlock
 from dapr_shared.blocks.metadata import MetadataBlock
 from dapr_shared.blocks.presence import Presences
@@ -73,7 +70,6 @@ from dapr_shared.runtime.components import ComponentLoader, tell_problem
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.listeners import FrontListeners
 from dapr_shared.runtime.observer import AppObserver
-from dapr_shared.runtime.peers import ServedApps, make_peers
 from dapr_shared.runtime.remembered import RememberedConfiguration, RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
@@ -89,10 +85,10 @@ if TYPE_CHECKING:
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import RegisteredApp
-    from dapr_shared.mesh.peers import Peers
     from dapr_shared.observability.events import Events
     from dapr_shared.observability.logs import Logs
     from dapr_shared.resources.model import Configuration
+    from dapr_shared.runtime.cluster import ClusterAccess
     from dapr_shared.runtime.settings import Settings
 
 
@@ -109,7 +105,6 @@ class Parts:
     channels: ChannelTable
     connections: ExternalConnections
     targets: ExternalTargets
-    peers: Peers | None
     health: HealthBlock
     metadata: MetadataBlock
     subscriptions: SubscriptionManager
@@ -124,6 +119,7 @@ class Parts:
     tls: FrontTls | None
     tracing: TracingOfApps
     app_logs: AppLogs
+    cluster: ClusterAccess | None = None
 
     @property
     def asks_for_certificates(self) -> bool:
@@ -132,11 +128,11 @@ class Parts:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Put what is open on the stack; unwinding closes in the order: channels, external, watch, components."""
+        if self.cluster is not None:
+            await self.cluster.start(stack)
         stack.push_async_callback(self.registry.close)
         await self.watch.start(stack)
         await self.connections.start(stack)
-        if self.peers is not None:
-            await self.peers.start(stack)
         await self.channels.start(stack)
 
     async def close_deliveries(self, grace: float) -> None:
@@ -158,11 +154,14 @@ def assemble(
 ) -> Parts:
     """Make all parts; nothing is opened yet.
 
-    Raises `CatalogError`, `SettingsError` for TLS files that do not fit, `TracingConfigurationError`, `ValueError` for
+    Raises `CatalogError`, `SettingsError` for TLS files that do not fit and for a cluster that cannot be found, `TracingConfigurationError`, `ValueError` for
     an unknown gRPC engine.
     """
     metrics = events.metrics
-    apps = AppRegistry(single=single, api_token=api_token)
+    cluster = _cluster(settings, events)
+    apps = AppRegistry(
+        single=single, api_token=api_token, service_accounts=cluster.service_accounts if cluster else None
+    )
     health = HealthBlock(app_id=single.ref.app_id if single else None)
     body_limit = max(settings.max_body_size, 0)
     clock = SystemClock()
@@ -186,7 +185,13 @@ def assemble(
     connections = ExternalConnections()
     targets = ExternalTargets(connections, multi_app=single is None, allowed_hosts=settings.allow_external_urls)
     rules = Rules(multi_app=single is None)
-    loader = ComponentLoader(registry, events, configuration.components_denied if configuration else ())
+    loader = ComponentLoader(
+        registry,
+        events,
+        configuration.components_denied if configuration else (),
+        cluster_secret=cluster.secret if cluster else None,
+        built_in_store=single.ref if single and cluster and not settings.disable_builtin_k8s_secret_store else None,
+    )
     limits = CallLimits(settings.max_calls_per_app or sys.maxsize)
     metrics.read_calls_in_flight(lambda: {ref.app_id: count for ref, count in limits.in_flight.items()})
     pipeline = Pipeline(apps, rules, limits, events)
@@ -200,19 +205,17 @@ def assemble(
     )
     inputs = InputBindings(registry, presences, brought, events)
     told = ConfigurationDelivery(events, timeout=settings.app_delivery_timeout)
-    kept = RememberedConfiguration(state_directory(settings.data_dir) / "configuration", events)
-    configuration_block = ConfigurationBlock(registry, presences, told, kept, metrics, events)
-    secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
-    peers = make_peers(settings, configuration, events, body_limit=body_limit)
-    invoke = InvokeBlock(
-        channels,
-        targets,
-        rules,
+    configuration_block = ConfigurationBlock(
+        registry,
+        presences,
+        told,
+        RememberedConfiguration(state_directory(settings.data_dir) / "configuration", events),
         metrics,
         events,
-        serves=lambda ref: apps.get(ref) is not None,
-        spans=tracing.table,
-        peers=PeerCalls(peers, metrics, events) if peers else None,
+    )
+    secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
+    invoke = InvokeBlock(
+        channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None, spans=tracing.table
     )
     metadata = MetadataBlock(
         registry,
@@ -250,13 +253,8 @@ def assemble(
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    grpc = GrpcFrontDoor(
-        methods,
-        [*TopicStreamRpc(streaming).streams(), *ConfigurationRpc(configuration_block).streams()],
-        ProxyRpc(invoke),
-        pipeline,
-        observed,
-    )
+    streams = [*TopicStreamRpc(streaming).streams(), *ConfigurationRpc(configuration_block).streams()]
+    grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
     grpc_engine = engine(settings.grpc_engine, events.defect)
     tls = front_tls(settings, events)
     return Parts(
@@ -269,7 +267,6 @@ def assemble(
         channels=channels,
         connections=connections,
         targets=targets,
-        peers=peers,
         health=health,
         metadata=metadata,
         subscriptions=subscriptions,
@@ -280,36 +277,21 @@ def assemble(
         http=http,
         grpc=grpc,
         public=PublicFrontDoor(routes, body_limit=body_limit),
-        listeners=FrontListeners(
-            settings,
-            http,
-            grpc,
-            grpc_engine,
-            events,
-            tls,
-            _peer_door(apps, channels, rules, limits, observed, body_limit),
-        ),
+        listeners=FrontListeners(settings, http, grpc, grpc_engine, events, tls),
         tls=tls,
         tracing=tracing,
         app_logs=AppLogs(settings, access_log, logs),
+        cluster=cluster,
     )
 
 
-def _peer_door(
-    apps: AppRegistry, channels: ChannelTable, rules: Rules, limits: CallLimits, observed: Observed, body_limit: int
-) -> PeerFrontDoor:
-    """What other instances find at the internal port."""
-    received = ReceivedCalls(
-        ServedApps(apps),
-        channels,
-        rules,
-        CallLimits(limits.per_app),
-        observed.metrics,
-        observed.events,
-        spans=observed.spans,
-        normalize=normalize_method,
-    )
-    return PeerFrontDoor(received, observed, body_limit=body_limit)
+def _cluster(settings: Settings, events: Events) -> ClusterAccess | None:
+    """The way to the API server in cluster mode. Raises `SettingsError` where there is none."""
+    if not settings.in_cluster:
+        return None
+    from dapr_shared.runtime.cluster import cluster_access  # noqa: PLC0415 - aiohttp, 20 MiB, for clusters alone
+
+    return cluster_access(settings, events)
 
 
 def _stop_deliveries(subscriptions: SubscriptionManager, presences: Presences) -> Callable[[AppRef], None]:

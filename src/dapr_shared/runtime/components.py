@@ -6,6 +6,7 @@ Assembly. Reference resources §1 and §2, daprd-flags §5 (secret stores are op
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -14,7 +15,10 @@ from dapr_shared.components.definition import ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
 from dapr_shared.core.ids import AppRef
-from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, resolve
+from dapr_shared.resources.model import Component
+from dapr_shared.resources.origin import Origin
+from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, WithDefaultStore, resolve
+from dapr_shared.security.secrets import KUBERNETES_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,8 +26,10 @@ if TYPE_CHECKING:
     from dapr_shared.components.definition import ComponentError
     from dapr_shared.components.registry import Applied, ComponentRegistry
     from dapr_shared.observability.events import Events
-    from dapr_shared.resources.model import Component
 
+ClusterSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
+"""Reads a Secret by namespace and name. Raises `SecretNotFoundError` and `BackendError`."""
+_BUILT_IN = Origin("(built in)", 1, 0)
 _SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
 
 
@@ -39,8 +45,22 @@ class Wanted:
 class ComponentLoader:
     """Opens what resources ask for, in the order in which they need each other."""
 
-    def __init__(self, registry: ComponentRegistry, events: Events, denied: Sequence[str] = ()) -> None:
-        """`denied`: the Configuration's `components.deny`, types or `type/version`."""
+    def __init__(
+        self,
+        registry: ComponentRegistry,
+        events: Events,
+        denied: Sequence[str] = (),
+        *,
+        cluster_secret: ClusterSecret | None = None,
+        built_in_store: AppRef | None = None,
+    ) -> None:
+        """`denied`: the Configuration's `components.deny`, types or `type/version`.
+
+        In a cluster `cluster_secret` reads a Secret of a namespace: of the store `kubernetes`, which resources that name
+        none mean. `built_in_store`: the one app that has this store as a component, as in daprd.
+        """
+        self._cluster_secret = cluster_secret
+        self._built_in_store = built_in_store
         self._registry = registry
         self._events = events
         self._denied = frozenset(entry.casefold() for entry in denied)
@@ -52,6 +72,7 @@ class ComponentLoader:
         """
         rest = [d for d in self._registry.definitions if not _is_secret_store(d.resource)]
         wanted: list[Definition] = []
+        components = self._with_built_in(components)
         stores = sorted((c for c in components if _is_secret_store(c)), key=_needs_secrets)
         for component in stores:
             if _needs_secrets(component):
@@ -136,9 +157,30 @@ class ComponentLoader:
                         return None
                     except BackendError as error:
                         raise SecretError(str(error)) from error
+            if store == KUBERNETES_STORE and self._cluster_secret is not None:
+                return await self._read_in_cluster(self._cluster_secret, namespace, name, key)
             raise SecretError(f"there is no secret store {store} in namespace {namespace}")
 
-        return read
+        return read if self._cluster_secret is None else WithDefaultStore(read, KUBERNETES_STORE)
+
+    async def _read_in_cluster(self, secret: ClusterSecret, namespace: str, name: str, key: str) -> str | None:
+        """A Secret of the resource's own namespace, whatever app may or may not read it: it is the instance's own."""
+        try:
+            return (await secret(namespace, name)).get(key)
+        except SecretNotFoundError:
+            return None
+        except BackendError as error:
+            raise SecretError(str(error)) from error
+
+    def _with_built_in(self, components: Sequence[Component]) -> Sequence[Component]:
+        """With the store that daprd adds in a cluster. An instance for many apps adds none: it would be open to all."""
+        app = self._built_in_store
+        if app is None or any(each.name == KUBERNETES_STORE and each.namespace == app.namespace for each in components):
+            return components
+        store = Component(
+            name=KUBERNETES_STORE, namespace=app.namespace, type="secretstores.kubernetes", origin=_BUILT_IN
+        )
+        return [*components, store]
 
     async def _definition(self, component: Component) -> Definition | None:
         def warn(item: str, problem: str) -> None:

@@ -19,7 +19,6 @@ from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
 from dapr_shared.runtime.operators.door import open_door
-from dapr_shared.runtime.peers import internal_ports
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import Sources
 from dapr_shared.wire.http.messages import Response
@@ -161,9 +160,6 @@ class Instance:
             )
         if self._sources.shared_listeners:
             await listeners.open_shared(settings.app_id if settings.single_app else "")
-        ports = internal_ports(settings)
-        if ports:
-            await listeners.open_internal(ports)
 
     async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
         body = b"".join(self._events.metrics.registry.chunks())

@@ -95,7 +95,7 @@ class Instance:
             pods=self.pods,
             limit=ReviewLimit(self.clock),
             clock=self.clock,
-            reviewed=self.outcomes.append,
+            reviewed=lambda outcome, _why: self.outcomes.append(outcome),
         )
         self.registry = AppRegistry(single=single, api_token=api_token, service_accounts=self.accounts)
 

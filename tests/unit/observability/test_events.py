@@ -243,6 +243,12 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'identity_conflicts_total{kind="service_account"} 1',
     ),
     (
+        "token_review_failed",
+        lambda e: e.token_review_failed("the API server is away"),
+        '[warning] dapr.runtime.identity: service account token not verified problem="the API server is away"',
+        'token_reviews_total{outcome="unavailable"} 1',
+    ),
+    (
         "access_refused",
         lambda e: e.access_refused(SHOP, "secret_scope", "GetSecret", "vault"),
         "[warning] dapr.runtime.identity: access refused app_id=shop namespace=prod reason=secret_scope operation=GetSecret target=vault",
@@ -259,18 +265,6 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         lambda e: e.invocation_failed(SHOP, "back", "unreachable", "connection refused"),
         '[warning] dapr.runtime.invoke: invocation failed app_id=shop namespace=prod target=back reason=unreachable problem="connection refused"',
         'invocation_failures_total{app_id="shop",reason="unreachable"} 1',
-    ),
-    (
-        "peer_call_refused",
-        lambda e: e.peer_call_refused("back", "not_served", "shop", "no such app"),
-        '[warning] dapr.runtime.invoke: call from another instance refused app_id=back reason=not_served claimed_caller=shop problem="no such app"',
-        'peer_calls_refused_total{reason="not_served"} 1',
-    ),
-    (
-        "name_resolution_missing",
-        lambda e: e.name_resolution_missing("mdns is not there"),
-        '[warning] dapr.runtime: no name resolution problem="mdns is not there"',
-        'without_effect_total{name="nameResolution"} 1',
     ),
     ("subscriptions_unknown", lambda e: e.subscriptions_unknown(SHOP, "refused"), "[warning] dapr.runtime.pubsub: subscriptions not read app_id=shop namespace=prod problem=refused", 'subscription_problems_total{app_id="shop",problem="unknown"} 1'),
     ("subscription_started", lambda e: e.subscription_started(SHOP, "ps", "t"), "[info   ] dapr.runtime.pubsub: subscription started app_id=shop namespace=prod pubsub=ps topic=t", 'subscription_changes_total{app_id="shop",change="started"} 1'),

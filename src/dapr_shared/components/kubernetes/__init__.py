@@ -1,0 +1,1 @@
+"""What a Kubernetes cluster offers as components: its Secrets."""
