@@ -1,10 +1,10 @@
-"""For all suites: which tests failed, as a list that CI can run again."""
+"""For all suites: which tests failed, as a list that CI can run again; what the accounts of disturbed backends say."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pytest
@@ -18,3 +18,21 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         if report.nodeid not in known:
             path.write_text("\n".join([*known, report.nodeid]) + "\n", encoding="utf-8")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what backends in trouble acknowledged, delivered, duplicated and lost (`tests/support/accounts.py`)."""
+    from tests.support.accounts import PROPERTY
+
+    accounts = [
+        f"{report.nodeid.rpartition('/')[2]}: {text}"
+        for kind in ("passed", "failed")
+        for report in terminalreporter.getreports(kind)
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == PROPERTY
+    ]
+    if accounts:
+        terminalreporter.section("accounts of backends in trouble")
+        for line in sorted(accounts):
+            terminalreporter.line(line)

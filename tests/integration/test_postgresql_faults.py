@@ -23,6 +23,7 @@ from dapr_shared.contracts.component import BackendError, BackendUnavailableErro
 from dapr_shared.contracts.state import GetRequest, SetRequest
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.resources.model import Component
+from tests.support import accounts
 from tests.support.certificates import Authority
 from tests.support.component_postgresql import database, opened, server  # noqa: F401 - fixtures
 from tests.support.component_setups import must_get, until, value_of
@@ -283,17 +284,22 @@ class Account:
                 if number % 5 == 0:
                     self.acknowledged[f"{key}||t"] = number
 
-    async def check(self, store) -> None:
+    async def check(self, store) -> accounts.Account:
         """Each acknowledged write is there, or a later one that was tried; each transaction is there wholly."""
+        told = accounts.Account(refused=self.failed)
         for key, number in self.acknowledged.items():
             found = int((await must_get(store, key)).data)
+            told.acknowledged += number
+            told.delivered += found
+            told.lost += max(number - found, 0)
             assert number <= found <= self.tried[key.removesuffix("||t")], key
             if found % 5 == 0:
                 assert int((await must_get(store, f"{key.removesuffix('||t')}||t")).data) == found
+        return told
 
 
 @VERSIONS
-async def test_killed_under_load(own, version):
+async def test_killed_under_load(request, own, version):
     """A server that is killed again and again under load loses nothing acknowledged, and the store goes on by itself."""
     database = own.new_database()  # noqa: F811
     async with opened("state.postgresql", metadata(own, database, timeout="5s"), version) as store:
@@ -313,7 +319,7 @@ async def test_killed_under_load(own, version):
         async with asyncio.timeout(30):
             await asyncio.gather(*writers)
         assert account.failed
-        await account.check(store)
+        (await account.check(store)).settle(request, duplicates=False)
 
 
 @VERSIONS

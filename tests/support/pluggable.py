@@ -41,6 +41,11 @@ class PluggableServer:
         line = self._process.stdout.readline()
         assert line == b"ready\n", self.socket.with_suffix(".log").read_text()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it by force; its socket file stays, as after a crash."""
         if self._process is not None:

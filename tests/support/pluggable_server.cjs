@@ -2,7 +2,8 @@
 //
 //   NODE_PATH=…/node_modules node pluggable_server.cjs PROTO_FOLDER SOCKET
 //
-// What it holds belongs to the property `space` that an instance was initialised with, and is gone when it ends.
+// What it holds belongs to the property `space` that an instance was initialised with, and is gone when it ends, unless the
+// property `file` names where values and messages are kept; every message then comes again after a restart.
 "use strict";
 const path = require("node:path");
 const fs = require("node:fs");
@@ -58,8 +59,29 @@ function propertiesOf(call) {
 
 function spaceOf(call) {
   const name = propertiesOf(call).space ?? "";
-  if (!spaces.has(name)) spaces.set(name, { values: new Map(), topics: new Map() });
+  if (!spaces.has(name)) {
+    const space = { values: new Map(), topics: new Map(), file: propertiesOf(call).file };
+    spaces.set(name, space);
+    if (space.file) restore(space);
+  }
   return spaces.get(name);
+}
+
+function keep(space, what) {
+  if (space.file) fs.appendFileSync(space.file, JSON.stringify(what) + "\n");
+}
+
+function restore(space) {
+  if (!fs.existsSync(space.file)) return;
+  for (const line of fs.readFileSync(space.file, "utf8").split("\n")) {
+    if (!line.endsWith("}")) continue; // cut off by a crash: nobody was told that it is kept
+    const { key, item, message } = JSON.parse(line);
+    if (message) topicOf(space, message.topic_name).log.push({ ...message, data: Buffer.from(message.data, "base64") });
+    else if (item) space.values.set(key, { ...item, value: Buffer.from(item.value, "base64") });
+    else space.values.delete(key);
+    messages = Math.max(messages, Number(message?.id ?? 0));
+    etags = Math.max(etags, Number(item?.etag ?? 0));
+  }
 }
 
 const method = (work) => (call, answer) => {
@@ -101,11 +123,14 @@ function set(space, request) {
     etag: String(++etags),
     expires: seconds > 0 ? Date.now() + seconds * 1000 : 0,
   });
+  const kept = space.values.get(request.key);
+  keep(space, { key: request.key, item: { ...kept, value: kept.value.toString("base64") } });
 }
 
 function remove(space, request) {
   check(space, request);
   space.values.delete(request.key);
+  keep(space, { key: request.key });
 }
 
 function get(space, key) {
@@ -200,6 +225,7 @@ function publish(space, topic, data, contentType, metadata) {
   const found = topicOf(space, topic);
   const message = { data, topic_name: topic, metadata, content_type: contentType, id: String(++messages) };
   found.log.push(message);
+  keep(space, { message: { ...message, data: data.toString("base64") } });
   for (const group of found.groups.values()) {
     group.waiting.push(message);
     group.push();

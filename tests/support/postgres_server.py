@@ -154,6 +154,33 @@ class PostgresServer:
         """A connection string."""
         return f"postgresql://{user}:{PASSWORD}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
+    def standby(self, directory: Path) -> PostgresServer:
+        """A second server that follows this one by streaming replication, running; `promote` makes it the first.
+
+        From now on a commit here waits until it has it: whatever is acknowledged is there after a failover.
+        """
+        directory.mkdir(parents=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        made = PostgresServer(directory, durable=self.durable, settings=dict(self.settings))
+        copy = [str(programs() / "pg_basebackup"), "-D", str(made.data), "-R", "-X", "stream", "-c", "fast", "--no-sync",
+                "-d", self.url("", "postgres")]  # fmt: skip
+        done = subprocess.run(self._as_user(copy), check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        made.start()
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.sql("SELECT pg_reload_conf()")
+        until = time.monotonic() + _START_SECONDS
+        while self.sql("SELECT sync_state FROM pg_stat_replication") != "sync":
+            assert time.monotonic() < until, made.log.read_text()
+            time.sleep(0.05)
+        return made
+
+    def promote(self) -> None:
+        """Make a standby the first server."""
+        self.sql("SELECT pg_promote()")
+
     def new_database(self) -> str:
         """The name of a new, empty database that the user `dapr` owns."""
         name = f"d{next(_NUMBERS)}"

@@ -256,14 +256,18 @@ class Sentinels:
 class Cluster:
     """A cluster of three primaries."""
 
-    def __init__(self, folder: Path) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    def __init__(self, folder: Path, *more: str) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *more)
         self.servers = [
             RedisServer(folder / f"node-{number}", options, port=_cluster_port()).start() for number in range(3)
         ]
         addresses = [server.address for server in self.servers]
         program = need_command("redis-cli", "redis-tools")
         _run(folder, program, "--cluster", "create", *addresses, "--cluster-yes")
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until all nodes serve."""
         _until(lambda: all("cluster_state:ok" in server.command("CLUSTER", "INFO") for server in self.servers))
 
     @property

@@ -111,7 +111,7 @@ class RedisClient:
         attempt = 0
         while True:
             try:
-                replies = await self._once(commands, key, aside=aside)
+                replies = await self._once(commands, key, again=again, aside=aside)
             except UnsentError as error:
                 failed, sent = error.cause, False
             except (library.RedisError, library.RedisClusterException, OSError, TimeoutError) as error:
@@ -232,7 +232,7 @@ class RedisClient:
             return error
         return reply
 
-    async def _once(self, commands: Sequence[Command], key: str | None, *, aside: bool) -> list[Any]:
+    async def _once(self, commands: Sequence[Command], key: str | None, *, again: bool, aside: bool) -> list[Any]:
         self._open()
         if self._line is not None and not aside:
             return await self._line.send(commands)
@@ -253,7 +253,7 @@ class RedisClient:
             limit = self.settings.answer_timeout
             if self.is_cluster:
                 async with asyncio.timeout(limit):
-                    return await connecting.send_to_cluster(opened, commands, key)
+                    return await connecting.send_to_cluster(opened, commands, key, again=again)
             return await _send(opened, commands, limit)
         finally:
             self._turns.release()

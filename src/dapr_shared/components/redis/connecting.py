@@ -5,6 +5,7 @@ Last step of the request road. What is particular to one of the three is here; `
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import tempfile
@@ -16,7 +17,7 @@ from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from redis.asyncio.retry import Retry
 
@@ -64,7 +65,7 @@ def _behind_sentinels(settings: RedisSettings, common: dict[str, Any], context: 
         "retry": common["retry"],
         "protocol": 2,
     }
-    sentinel = Sentinel([(a.host, a.port) for a in settings.addresses], sentinel_kwargs=at_sentinels)
+    sentinel = _Sentinels([(a.host, a.port) for a in settings.addresses], sentinel_kwargs=at_sentinels)
     for client in cast("list[Any]", sentinel.sentinels):
         client.connection_pool.connection_class = _connection_class(Connection, context)
     return SentinelConnectionPool(
@@ -74,6 +75,34 @@ def _behind_sentinels(settings: RedisSettings, common: dict[str, Any], context: 
         max_connections=UNBOUNDED,
         **common,
     )
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that are asked once for all who connect at the same time.
+
+    The library reorders its list after each answer, by an index from before it asked: of answers at the same time one
+    drops a sentinel from the list for good.
+    """
+
+    _asking: asyncio.Task[Any] | None = None
+
+    async def discover_master(self, service_name: str) -> Any:
+        if self._asking is None:
+            asking = cast("Coroutine[Any, Any, Any]", super().discover_master(service_name))
+            self._asking = asyncio.create_task(asking, name="ask the sentinels")
+            self._asking.add_done_callback(self._asked)
+        return await asyncio.shield(self._asking)
+
+    def _asked(self, task: asyncio.Task[Any]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # whoever still waits has it
+
+    async def aclose(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+        await super().aclose()
 
 
 def _cluster(settings: RedisSettings, common: dict[str, Any], context: ssl.SSLContext | None) -> Any:
@@ -141,8 +170,8 @@ async def close(opened: Any) -> None:
     """Close all connections, those to sentinels too."""
     await opened.aclose()
     sentinels: Any = getattr(opened, "sentinel_manager", None)
-    for client in sentinels.sentinels if sentinels is not None else ():
-        await client.aclose()
+    if sentinels is not None:
+        await sentinels.aclose()
 
 
 async def take(opened: Any, key: str | None) -> tuple[Any, Callable[[], Awaitable[None]]]:
@@ -166,22 +195,37 @@ async def take(opened: Any, key: str | None) -> tuple[Any, Callable[[], Awaitabl
     return connection, give_back_to_node
 
 
-async def send_to_cluster(cluster: Any, commands: Sequence[tuple[Any, ...]], key: str | None) -> list[Any]:
-    """Send to the nodes that have the keys; the replies in order, a server's error as a reply."""
-    if len(commands) == 1:
-        (command,) = commands
-        try:
-            if key is not None:
-                await cluster.initialize()
-                node = cluster.get_node_from_key(key)
-                return [await node.execute_command(*command)]
-            return [await cluster.execute_command(*command)]
-        except library.ResponseError as error:
-            return [error]
+async def send_to_cluster(
+    cluster: Any, commands: Sequence[tuple[Any, ...]], key: str | None, *, again: bool
+) -> list[Any]:
+    """Send to the nodes that have the keys; the replies in order, a server's error as a reply.
+
+    `again`: they may be carried out twice. Then the library itself sends them again where a node is lost.
+    """
+    if len(commands) == 1 or not again:
+        return [await _send_to_node(cluster, command, key, again=again) for command in commands]
     pipeline = cluster.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
     return await pipeline.execute(raise_on_error=False)
+
+
+async def _send_to_node(cluster: Any, command: tuple[Any, ...], key: str | None, *, again: bool) -> Any:
+    try:
+        if key is None and again:
+            return await cluster.execute_command(*command)
+        await cluster.initialize()
+        node = cluster.get_node_from_key(key if key is not None else _key_of(command))
+        if key is not None:
+            return await node.execute_command(*command)
+        return await cluster.execute_command(*command, target_nodes=node)  # to this node: once, but where it has moved
+    except library.ResponseError as error:
+        return error
+
+
+def _key_of(command: tuple[Any, ...]) -> Any:
+    """The first key of a command with one."""
+    return command[3 if command[0] in {"EVAL", "EVALSHA"} else 1]
 
 
 async def keys_of_cluster(cluster: Any, glob: str, step: int) -> set[bytes]:
