@@ -253,6 +253,8 @@ class FakeKube:
             if body["metadata"].get("resourceVersion") not in (None, known["metadata"]["resourceVersion"]):
                 return refused(409, "Conflict", "the object has been modified")
             return web.json_response(self._store(key, body))
+        if known and body.get("metadata", {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            return refused(409, "Conflict", "Precondition failed: UID in precondition")
         item = copy.deepcopy(known) if known else {"metadata": {"name": name, "namespace": namespace}}
         return web.json_response(self._store(key, _merged(item, body)))
 
