@@ -137,6 +137,7 @@ class FakeKube:
         known = key in self.objects
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
+        item["metadata"].setdefault("uid", f"uid-{self.version}")
         self.objects[key] = item
         self._tell(key[0], "MODIFIED" if known else "ADDED", copy.deepcopy(item))
         return item
