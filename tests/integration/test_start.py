@@ -129,8 +129,8 @@ def test_wrong_words_are_exit_code_2(tmp_path, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--app-id=x", "--mode=kubernetes"], "--mode=kubernetes is not available"),
-        (["--mode", "kubernetes"], "--mode=kubernetes is not available"),
+        (["--app-id=x", "--mode=kubernetes"], "--mode=kubernetes: no Kubernetes API server is known"),
+        (["--mode", "kubernetes"], "--mode=kubernetes: no Kubernetes API server is known"),
         ([], "no app is given"),
         (["--app-id", "a.b"], "--app-id"),
         (["--app-id", ""], "no app is given"),

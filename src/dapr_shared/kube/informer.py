@@ -12,7 +12,7 @@ import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dapr_shared.kube.errors import Gone, KubeError, NotFound, Unavailable
+from dapr_shared.kube.errors import Forbidden, Gone, KubeError, NotFound, Unavailable
 from dapr_shared.kube.objects import JsonObject, ObjectKey, ObjectKind, key_of, version_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class InformerState(NamedTuple):
     """False: the API server has no such kind; there are no objects, and it is looked for again every `ABSENT` seconds."""
     problem: str = ""
     """Why what it knows may be old, in words; empty: it is not."""
+    refused: bool = False
+    """The API server answers, and does not let us see this kind (RBAC)."""
 
 
 class Informer:
@@ -123,7 +125,7 @@ class Informer:
             # A watch that was of use for a while, or silent because there was nothing to tell, and ends is an event of
             # every day: the next try tells more.
             if not isinstance(error, Unavailable) or loop.time() - begun < SHORT_WATCH:
-                self._tell(problem=error.message)
+                self._tell(problem=error.message, refused=isinstance(error, Forbidden))
                 return self._pause(error.retry_after)
         except Exception as error:  # noqa: BLE001 - an object nobody foresaw must not end the watch of all others
             self._version = ""
@@ -206,11 +208,14 @@ class Informer:
         if version:
             self._version = version
 
-    def _tell(self, *, synced: bool | None = None, installed: bool | None = None, problem: str) -> None:
+    def _tell(
+        self, *, synced: bool | None = None, installed: bool | None = None, problem: str, refused: bool = False
+    ) -> None:
         state = InformerState(
             self.state.synced if synced is None else synced,
             self.state.installed if installed is None else installed,
             problem,
+            refused,
         )
         if state.synced:
             self._synced.set()

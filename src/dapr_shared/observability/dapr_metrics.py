@@ -411,6 +411,12 @@ class DaprMetrics:
         self.resources_mended = counter(
             own + "resource_problems_mended_total", "Resources that are no longer refused.", ["kind"]
         )
+        self.cluster_reachable = gauge(own + "cluster_reachable", "1: the Kubernetes API server answers.")
+        self.cluster_kinds = counter(
+            own + "cluster_kinds_total",
+            "How often reading a kind of the cluster became refused (RBAC), absent, or followed.",
+            ["resource", "state"],
+        )
         self.resource_notices = counter(own + "resource_notices_total", "Parts of resources that were ignored.")
         self.component_warnings = counter(
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]

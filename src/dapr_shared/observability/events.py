@@ -200,6 +200,11 @@ class Events:
         self.metrics.app_changes.child("added").inc()
         self._apps.info("app added", app_id=app.app_id, namespace=app.namespace, **_given(channel=channel))
 
+    def app_without_token(self, app_id: str, variable: str) -> None:
+        """The app of the flags is one of many, and the variable that would hold its token is not set."""
+        self.metrics.resource_notices.child().inc()
+        self._apps.warning("no token proves this app", app_id=app_id, problem=f"{variable} is not set")
+
     def app_changed(self, app: AppRef, *, changed: str = "") -> None:
         """An app's resource changed; `changed` names the fields."""
         self.metrics.app_changes.child("changed").inc()
@@ -438,6 +443,42 @@ class Events:
         """A resource that was refused is in force, or gone."""
         self.metrics.resources_mended.child(kind).inc()
         self._resources.info("resource no longer refused", kind=kind, origin=origin)
+
+    # The cluster -----------------------------------------------------------------------------------------------------
+    def cluster_awaited(self, problem: str) -> None:
+        """The start waits for the API server; told when the problem changes."""
+        self.metrics.cluster_reachable.child().set(0)
+        self._runtime.warning("waiting for the resources of the cluster", problem=problem)
+
+    def cluster_away(self, problem: str) -> None:
+        """The API server does not answer: what is known is served."""
+        self.metrics.cluster_reachable.child().set(0)
+        self._resources.warning("the API server does not answer, what is known is served", problem=problem)
+
+    def cluster_back(self, server: str) -> None:
+        """The API server answers again."""
+        self.metrics.cluster_reachable.child().set(1)
+        self._resources.info("the API server answers", server=server)
+
+    def cluster_refused(self, resource: str, namespace: str, problem: str) -> None:
+        """A kind may not be read; what is wrong with the role stands in the problem. Told until it changes."""
+        self.metrics.cluster_kinds.child(resource, "refused").inc()
+        self._resources.error(
+            "a kind of the cluster cannot be read, the others are served",
+            resource=resource, **_given(namespace=namespace), problem=problem,
+        )  # fmt: skip
+
+    def cluster_kind_absent(self, resource: str) -> None:
+        """A kind is not installed in the cluster."""
+        self.metrics.cluster_kinds.child(resource, "absent").inc()
+        self._resources.warning("a kind is not installed in the cluster: there are none of these", resource=resource)
+
+    def cluster_followed(self, resource: str, namespace: str) -> None:
+        """A kind that could not be read is read now."""
+        self.metrics.cluster_kinds.child(resource, "followed").inc()
+        self._resources.info(
+            "a kind of the cluster can be read again", resource=resource, **_given(namespace=namespace)
+        )
 
     def resource_notice(self, notice: str) -> None:
         """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""

@@ -47,6 +47,7 @@ __all__ = [
     "Resources",
     "combine",
     "examine",
+    "examine_files",
     "examine_object",
     "load",
     "load_objects",
@@ -142,6 +143,23 @@ def examine(paths: Sequence[Path], *, environment: Mapping[str, str] | None = No
         if not _take_file(file, content, collection):
             collection.error(Origin(str(file), 0, 0), "is empty: a file of resources has at least one document")
     resources, errors = collection.examined()
+    return Examined(resources, errors, files)
+
+
+def examine_files(paths: Sequence[Path], *, default_namespace: str) -> Examined:
+    """Read resources like `load`, and go on with those that are right.
+
+    Which exclude each other is left to the caller. A resource that names no namespace belongs to `default_namespace`. No
+    path has to hold anything.
+    """
+    collection = _Collection("", "", frozenset(KINDS), default_namespace)
+    files: list[Path] = []
+    for file in _files(paths, collection, allow_empty=True):
+        files.append(file)
+        content = _read(file, collection)
+        if content is not None:
+            _take_file(file, content, collection)
+    resources, errors = collection.examined(conflicts=False)
     return Examined(resources, errors, files)
 
 
@@ -295,8 +313,9 @@ def _reason(error: OSError | ValueError) -> str:
 class _Collection:
     """The resources and the errors so far."""
 
-    def __init__(self, namespace: str, as_namespace: str, kinds: frozenset[str]) -> None:
+    def __init__(self, namespace: str, as_namespace: str, kinds: frozenset[str], default_namespace: str = "") -> None:
         self._namespace = namespace
+        self._default_namespace = namespace or default_namespace
         self._as_namespace = as_namespace
         self._kinds = kinds
         self._resources: list[Resource] = []
@@ -338,7 +357,7 @@ class _Collection:
 
     def _decode(self, kind: str, api_version: str, root: MappingNode, report: Report, folder: str) -> None:
         fields = Fields(report, root, lenient=kind != "App")
-        namespace = self._namespace
+        namespace = self._default_namespace
         resource: Resource
         match kind:
             case "App":
@@ -368,8 +387,8 @@ class _Collection:
             raise ResourceErrors(errors)
         return result
 
-    def examined(self) -> tuple[Resources, list[ResourceError]]:
-        """All resources that are right, and everything that is wrong."""
+    def examined(self, *, conflicts: bool = True) -> tuple[Resources, list[ResourceError]]:
+        """All resources that are right, and everything that is wrong; `conflicts`: which exclude each other, too."""
 
         def of(type_: type[R]) -> tuple[R, ...]:
             return tuple(item for item in self._resources if isinstance(item, type_))
@@ -384,7 +403,7 @@ class _Collection:
             others=of(Other),
             notices=tuple(self._notices),
         )
-        return result, self._errors + _conflicts(result)
+        return result, self._errors + (_conflicts(result) if conflicts else [])
 
 
 def _skip(report: Report, root: MappingNode, kind: str, api_version: str) -> None:

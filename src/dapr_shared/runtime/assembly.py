@@ -276,7 +276,7 @@ def assemble(
         configuration=configuration_block,
         http=http,
         grpc=grpc,
-        public=PublicFrontDoor(routes, body_limit=body_limit),
+        public=PublicFrontDoor([*routes, *system.probes()], body_limit=body_limit),
         listeners=FrontListeners(settings, http, grpc, grpc_engine, events, tls),
         tls=tls,
         tracing=tracing,

@@ -20,7 +20,8 @@ from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
 from dapr_shared.runtime.operators.door import open_door
 from dapr_shared.runtime.reload import Reloader
-from dapr_shared.runtime.sources import Sources
+from dapr_shared.runtime.sources import API_TOKEN, Sources
+from dapr_shared.runtime.try_again import TryAgain
 from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ _BLOCK_CHECK = 0.1
 """Seconds between two looks at the app's health while shutdown is blocked."""
 
 
+class StartGivenUpError(Exception):
+    """The instance was told to stop before it had anything to serve."""
+
+
 class Instance:
     """An instance and its background work."""
 
@@ -63,7 +68,7 @@ class Instance:
         self._events = events
         self._logs = logs
         self._embedded = embedded
-        self._sources = sources or Sources(settings, embedded=embedded)
+        self._sources = sources or _sources(settings, events, embedded=embedded)
         self._sources.check()
         self.parts: Parts = assemble(
             settings,
@@ -77,6 +82,7 @@ class Instance:
         self._reloader = Reloader(self.parts, self._sources, configuration, events)
         self._reload_wanted = asyncio.Event()
         self._refresh_wanted = False
+        self._given_up = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @asynccontextmanager
@@ -85,11 +91,14 @@ class Instance:
         started = perf_counter()
         parts = self.parts
         async with AsyncExitStack() as stack:
-            await self._sources.start(partial(self._background, stack))
-            watched = self._sources.changes() if self._hot_reload() else None  # before reading: nothing is missed
+            parts.health.wait_for("runtime", "starting", outbound=True)
+            if self._sources.remote:
+                await self._wait_for_sources(stack)
+            watched = self._sources.changes(hot_reload=self._hot_reload())  # before reading: nothing is missed
             resources = await self._sources.read_now()
             self._events.starting(dapr_shared.__version__, self._settings.mode, len(resources.apps))
-            parts.health.wait_for("runtime", "starting", outbound=True)
+            if self._settings.app_id and self._sources.multi_app and not os.environ.get(API_TOKEN):
+                self._events.app_without_token(self._settings.app_id, API_TOKEN)
             if self._settings.single_app and self._settings.app_port:
                 parts.health.wait_for(
                     APP_PORT, f"app port {self._settings.app_port} does not accept connections yet", outbound=False
@@ -98,22 +107,33 @@ class Instance:
             stack.push_async_callback(parts.outbox.close, 0.0)  # the last: requests that end may still need it
             stack.push_async_callback(parts.tracing.close, 0.0)
             stack.push_async_callback(parts.close_deliveries, 0.0)
-            stack.push_async_callback(parts.listeners.close_extra)
+            if not self._sources.remote:
+                stack.push_async_callback(parts.listeners.close_extra)
             stack.push_async_callback(parts.listeners.drain, 0)
             await self._reloader.start(resources)
-            await self._listen()
+            if not self._sources.remote:
+                await self._listen_extra()
+            if self._sources.shared_listeners:
+                await parts.listeners.open_shared(self._settings.app_id if self._settings.single_app else "")
             if self._embedded:
                 await open_door(state_directory(self._settings.data_dir), parts, self._events, self._logs, stack)
-            self._background(stack, self._reload_on_request(), "reload on request")
-            if watched is not None:
-                self._background(stack, self._reload_on_change(watched), "reload on change")
-            if parts.tls is not None:
-                parts.tls.tell()
-                self._background(stack, parts.tls.follow(), "reload of TLS files")
-            self._background(stack, self._reload_on_new_sockets(), "pluggable components")
+            self._follow(stack, watched)
             parts.health.ready("runtime")
             self._events.ready(perf_counter() - started)
             yield
+
+    def _follow(self, stack: AsyncExitStack, watched: AsyncIterator[None] | None) -> None:
+        """Begin the background work."""
+        self._background(stack, self._reload_on_request(), "reload on request")
+        if watched is not None:
+            self._background(stack, self._reload_on_change(watched), "reload on change")
+        if self.parts.tls is not None:
+            self.parts.tls.tell()
+            self._background(stack, self.parts.tls.follow(), "reload of TLS files")
+        self._background(stack, self._reload_on_new_sockets(), "pluggable components")
+        if self._sources.tolerant:
+            again = TryAgain(self._reloader, away=lambda: self._sources.away)
+            self._background(stack, again.run(), "another try for what was refused")
 
     def request_reload(self) -> None:
         """Read the resources and secrets again soon (SIGHUP)."""
@@ -144,7 +164,37 @@ class Instance:
                 return
             await asyncio.sleep(min(_BLOCK_CHECK, max(deadline - perf_counter(), 0)))
 
-    async def _listen(self) -> None:
+    async def _wait_for_sources(self, stack: AsyncExitStack) -> None:
+        """Until there are resources nothing can be served but the probes, which say so."""
+        stack.push_async_callback(self.parts.listeners.close_extra)
+        await self._listen_extra()
+        await self._sources.start(stack, partial(self._background, stack))
+
+        def waiting(problem: str) -> None:
+            self.parts.health.wait_for(
+                "runtime", f"the resources of the cluster are not known yet: {problem}", outbound=True
+            )
+            self._events.cluster_awaited(problem)
+
+        known = asyncio.ensure_future(self._sources.wait_known(waiting))
+        given_up = asyncio.ensure_future(self._given_up.wait())
+        try:
+            await asyncio.wait({known, given_up, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            if not known.done():
+                raise StartGivenUpError
+            known.result()
+        finally:
+            for task in (known, given_up):
+                task.cancel()
+            await asyncio.gather(known, given_up, return_exceptions=True)
+
+    def give_up_start(self) -> None:
+        """End the start, if it still waits for its resources."""
+        self._given_up.set()
+
+    async def _listen_extra(self) -> None:
         settings, listeners = self._settings, self.parts.listeners
         if settings.enable_metrics and settings.metrics_port:
             await listeners.open_extra(
@@ -158,8 +208,6 @@ class Instance:
                 "public",
                 "--dapr-public-port",
             )
-        if self._sources.shared_listeners:
-            await listeners.open_shared(settings.app_id if settings.single_app else "")
 
     async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
         body = b"".join(self._events.metrics.registry.chunks())
@@ -209,3 +257,11 @@ class Instance:
     async def _reload_on_change(self, watched: AsyncIterator[None]) -> None:
         async for _ in watched:
             self._reload_wanted.set()
+
+
+def _sources(settings: Settings, events: Events, *, embedded: bool) -> Sources:
+    if settings.in_cluster:
+        from dapr_shared.runtime.kubernetes_sources import KubernetesSources  # noqa: PLC0415 - a client only clusters need
+
+        return KubernetesSources(settings, events)
+    return Sources(settings, embedded=embedded)

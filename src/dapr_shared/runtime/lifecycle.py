@@ -17,24 +17,26 @@ from typing import TYPE_CHECKING
 
 import dapr_shared
 from dapr_shared.components.catalog import CatalogError
+from dapr_shared.kube.errors import KubeConfigError
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.observability.logs import LogOptions, Logs
 from dapr_shared.resources.errors import one_line
 from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.runtime.configuration import load_configuration, metrics_options
-from dapr_shared.runtime.instance import Instance
+from dapr_shared.runtime.instance import Instance, StartGivenUpError
 from dapr_shared.runtime.reload import WRONG_RESOURCES
 from dapr_shared.runtime.settings import Settings, SettingsError, check
+from dapr_shared.runtime.sources import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from io import FileIO
 
     from dapr_shared.resources.model import Configuration
     from dapr_shared.runtime.run_plan import Run
 
-START_ERRORS = (SettingsError, CatalogError, *WRONG_RESOURCES, OSError)
+START_ERRORS = (SettingsError, CatalogError, ClusterError, KubeConfigError, *WRONG_RESOURCES, OSError)
 """What a user can mend: said in words, without a traceback."""
 WRONG_WORDS = 2
 """The exit code of `dapr-shared run` for flags that make no instance."""
@@ -95,7 +97,7 @@ def run(
     with logs:
         logs.capture_standard_logging()
         try:
-            configuration = load_configuration(settings.config)
+            configuration = _configuration(settings, logs)
             metrics = DaprMetrics(metrics_options(configuration), version=dapr_shared.__version__)
             metrics.read_dropped_log_lines(lambda: logs.dropped)
             events = Events(metrics, logs.logger)
@@ -110,6 +112,17 @@ def run(
         except Exception as error:  # noqa: BLE001 - the last line: a defect ends the process with a log line, not a traceback
             logs.logger("dapr.runtime").fatal("ended by a defect", problem=repr(error), exc_info=error)
             return 1
+
+
+def _configuration(settings: Settings, logs: Logs) -> Configuration | None:
+    """The instance's own Configuration: of the files, or of the cluster."""
+    if not settings.in_cluster:
+        return load_configuration(settings.config)
+    from dapr_shared.runtime.cluster_configuration import read_cluster_configuration  # noqa: PLC0415 - for clusters alone
+
+    return read_cluster_configuration(
+        settings, lambda problem: logs.logger("dapr.runtime").warning("waiting for the Configuration", problem=problem)
+    )
 
 
 def _not_started(command: str, error: Exception, *, embedded: bool) -> int:
@@ -161,6 +174,7 @@ class _Life:
         self._processes = apps.processes if apps else None
         self._stop = asyncio.Event()
         self._by_signal = False
+        self._give_up_start: Callable[[], None] = self._stop.set
         self._exit_code = 0
 
     async def live(self) -> int:
@@ -178,6 +192,12 @@ class _Life:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up, instance)
+        self._give_up_start = instance.give_up_start
+        with contextlib.suppress(StartGivenUpError):
+            await self._serve(instance)
+        return self._exit_code
+
+    async def _serve(self, instance: Instance) -> None:
         async with instance.running():
             try:
                 await self._run_until_stop(instance)
@@ -190,7 +210,6 @@ class _Life:
                 if not await instance.drain(grace):
                     self._events.drain_timed_out("the instance", 0)
                     self._exit_code = 1
-        return self._exit_code
 
     async def _run_until_stop(self, instance: Instance) -> None:
         """With the apps of the run, where there are any: they start when the instance is ready and end before it."""
@@ -236,6 +255,7 @@ class _Life:
         self._by_signal = True
         self._events.stopping(number.name)
         self._stop.set()
+        self._give_up_start()
 
     def _shutdown(self, force: bool) -> None:  # noqa: FBT001 - the shutdown block's callback
         self._events.stopping("the shutdown API")

@@ -96,23 +96,26 @@ class Reloader:
             self.refusals.replace(READING, self._sources.refused)
             await self._apply(resources)
 
-    async def refresh(self) -> bool:
+    async def refresh(self, *, quiet: bool = False) -> bool:
         """Like `reload`, with everything read again that resources refer to: secrets that were rotated take effect."""
         await self._parts.loader.refresh_secrets()
         self._incomplete = self._read_again = True
-        return await self.reload()
+        return await self.reload(quiet=quiet)
 
-    async def open_missing(self) -> bool:
+    async def open_missing(self, *, quiet: bool = False) -> bool:
         """Like `reload`, with another try for what could not be put in force before."""
         self._incomplete = True
-        return await self.reload()
+        return await self.reload(quiet=quiet)
 
-    async def reload(self) -> bool:
-        """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong."""
+    async def reload(self, *, quiet: bool = False) -> bool:
+        """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong.
+
+        `quiet`: nobody asked for it, so that it went well is told only where something has changed.
+        """
         async with self._changing:
-            return await self._reload()
+            return await self._reload(quiet=quiet)
 
-    async def _reload(self) -> bool:
+    async def _reload(self, *, quiet: bool) -> bool:
         started = perf_counter()
         before = self.resources
         try:
@@ -130,8 +133,9 @@ class Reloader:
             self._events.defect("reload", error)
             self._events.reload_failed(f"a defect of dapr-shared: {error!r}")
             return False
-        added, changed, removed = _count(plan)
-        self._events.reload_done(perf_counter() - started, added=added, changed=changed, removed=removed)
+        if plan or not quiet:
+            added, changed, removed = _count(plan)
+            self._events.reload_done(perf_counter() - started, added=added, changed=changed, removed=removed)
         return True
 
     async def _apply(self, resources: Resources) -> None:

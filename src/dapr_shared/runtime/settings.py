@@ -272,10 +272,6 @@ class SettingsError(Exception):
 
 def check(settings: Settings) -> Settings:
     """Apply daprd's rules on values (reference daprd-flags §2). Raises `SettingsError`."""
-    if settings.mode == "kubernetes":
-        raise SettingsError(
-            "--mode=kubernetes is not available in this version: use --mode=standalone with --apps and --resources-path"
-        )
     if settings.single_app and settings.apps:
         raise SettingsError(
             "--app-id and --apps exclude each other: --app-id starts an instance for one app, --apps one for many; "

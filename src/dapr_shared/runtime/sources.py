@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,20 @@ from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_direc
 from dapr_shared.runtime.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AsyncExitStack
 
     from dapr_shared.resources.model import Configuration
     from dapr_shared.runtime.refusals import Refusal
 
 API_TOKEN = "DAPR_API_TOKEN"  # noqa: S105 - the name of a variable
+Background = Callable[[Coroutine[None, None, None], str], None]
+"""Runs work under a name for as long as the instance runs; the instance ends when the work fails."""
 _FLAGS = Origin("(flags)", 1, 0)
+
+
+class ClusterError(Exception):
+    """The API server does not give what the start needs."""
 
 
 class Sources:
@@ -55,12 +63,23 @@ class Sources:
         """Whether the instance serves many apps."""
         return not self._settings.single_app
 
-    async def start(self, background: Callable[[Coroutine[None, None, None], str], None]) -> None:
-        """Begin to follow what is followed; `background` runs work under a name for as long as the instance runs."""
+    remote: bool = False
+    """Whether resources come over a network, and may be long in coming."""
+    away: bool = False
+    """Whether the source cannot be asked now; what is known is served."""
 
-    def changes(self) -> AsyncIterator[None] | None:
-        """Tells each time that the resources should be read again; `None`: never. Nothing after this call is missed."""
-        return changes(self.paths) if self.paths else None
+    async def start(self, stack: AsyncExitStack, background: Background) -> None:
+        """Begin to follow what is followed, until the stack ends it."""
+
+    async def wait_known(self, waiting: Callable[[str], None]) -> None:
+        """Wait until there is something to read; `waiting` is told what for. Raises what ends the start."""
+
+    def changes(self, *, hot_reload: bool) -> AsyncIterator[None] | None:
+        """Tells each time that the resources should be read again; `None`: never. Nothing after this call is missed.
+
+        `hot_reload`: the feature of the instance's Configuration.
+        """
+        return changes(self.paths) if self.paths and hot_reload else None
 
     def given_namespace(self, namespace: str) -> str:
         """A namespace as `keyPrefix: namespace` takes it."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dapr_shared.blocks.pubsub.routing import RuleError, compile_routes
+from dapr_shared.components.definition import find_duplicates
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
 from dapr_shared.resources.errors import one_line
 from dapr_shared.runtime.apps import AppResolver, AppsError, ResolvedApp, ResolvedApps, namespace_conflicts
@@ -124,7 +125,11 @@ class Tolerance:
             if (component.namespace, component.name, component.origin) in unread:
                 definitions += loader.shown(component)
         self._held_back = held
-        return list({id(definition): definition for definition in definitions}.values())
+        apps = [app.ref for app in attempt.wanted.apps]
+        twice = find_duplicates(definitions, apps)
+        self._refuse_components(attempt, twice)
+        taken = {error.origin for error in twice}
+        return list({id(d): d for d in definitions if d.resource.origin not in taken}.values())
 
     def _refuse_components(self, attempt: Attempt, failures: Iterable[ComponentStartError]) -> None:
         shown = {(d.resource.namespace, d.resource.name) for d in self._parts.registry.shown}

@@ -114,7 +114,10 @@ def test_wrong_words_of_a_run(words, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "kubernetes"}, "--mode=kubernetes is not available"),
+        ({"mode": "kubernetes", "app_id": "a", "discover": ("pods",)}, "--discover needs --multi-app"),
+        ({"mode": "kubernetes", "discover": ("nodes",)}, "--discover 'nodes' is not one of apps, services, pods"),
+        ({"mode": "kubernetes", "watch_namespaces": ("*", "a")}, "* is all namespaces"),
+        ({"mode": "kubernetes", "watch_namespaces": ("A/b",)}, "'A/b' is not the name of a namespace"),
         ({"app_protocol": "smtp"}, "--app-protocol 'smtp' is not one of"),
         ({"app_port": 3500}, "also the port of this instance's own API"),
         ({"app_health_probe_timeout": 9000}, "longer than"),

@@ -225,6 +225,48 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'resource_problems_mended_total{kind="Component"} 1',
     ),
     (
+        "cluster_awaited",
+        lambda e: e.cluster_awaited("no answer"),
+        '[warning] dapr.runtime: waiting for the resources of the cluster problem="no answer"',
+        "cluster_reachable 0",
+    ),
+    (
+        "cluster_away",
+        lambda e: e.cluster_away("no answer"),
+        '[warning] dapr.runtime.resources: the API server does not answer, what is known is served problem="no answer"',
+        "cluster_reachable 0",
+    ),
+    (
+        "cluster_back",
+        lambda e: e.cluster_back("https://k8s"),
+        "[info   ] dapr.runtime.resources: the API server answers server=https://k8s",
+        "cluster_reachable 1",
+    ),
+    (
+        "cluster_refused",
+        lambda e: e.cluster_refused("pods", "shop", "no"),
+        "[error  ] dapr.runtime.resources: a kind of the cluster cannot be read, the others are served resource=pods namespace=shop problem=no",
+        'cluster_kinds_total{resource="pods",state="refused"} 1',
+    ),
+    (
+        "cluster_kind_absent",
+        lambda e: e.cluster_kind_absent("apps"),
+        "[warning] dapr.runtime.resources: a kind is not installed in the cluster: there are none of these resource=apps",
+        'cluster_kinds_total{resource="apps",state="absent"} 1',
+    ),
+    (
+        "cluster_followed",
+        lambda e: e.cluster_followed("pods", "shop"),
+        "[info   ] dapr.runtime.resources: a kind of the cluster can be read again resource=pods namespace=shop",
+        'cluster_kinds_total{resource="pods",state="followed"} 1',
+    ),
+    (
+        "app_without_token",
+        lambda e: e.app_without_token("a", "DAPR_API_TOKEN"),
+        '[warning] dapr.runtime.apps: no token proves this app app_id=a problem="DAPR_API_TOKEN is not set"',
+        "resource_notices_total 1",
+    ),
+    (
         "kind_without_effect",
         lambda e: e.kind_without_effect("WorkflowAccessPolicy", "w.yaml"),
         "[warning] dapr.runtime.resources: resource kind without effect kind=WorkflowAccessPolicy origin=w.yaml",

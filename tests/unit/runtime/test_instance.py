@@ -116,7 +116,7 @@ async def test_background_work_that_fails_is_heard_of(folder, monkeypatch):
     """A defect in background work ends `failed()` with its exception; the instance does not go on without it."""
     async with made(folder) as instance, instance.running():
 
-        async def broken() -> bool:
+        async def broken(*, quiet: bool = False) -> bool:
             raise RuntimeError("broken")
 
         monkeypatch.setattr(instance._reloader, "reload", broken)
@@ -172,7 +172,6 @@ async def test_a_shared_instance_is_ready_without_its_apps(folder):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        (Settings(mode="kubernetes"), "--mode=kubernetes"),
         (Settings(app_id="a", apps=("x",)), "exclude each other"),
         (Settings(app_id="a", log_level="loud"), "--log-level"),
         (Settings(app_id="a", app_protocol="smtp"), "--app-protocol"),

@@ -8,6 +8,8 @@ from dapr_shared.api.http.call import HttpCall, json_response, no_content
 from dapr_shared.api.http.routes import Route
 from dapr_shared.core import errors
 from dapr_shared.core.durations import format_go_duration
+from dapr_shared.core.errors import DaprError
+from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from dapr_shared.blocks.shutdown import ShutdownBlock
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.identity.caller import Caller
-    from dapr_shared.wire.http.messages import Response
 
 
 class SystemApi:
@@ -53,6 +54,23 @@ class SystemApi:
             Route(("POST",), "/v1.0/shutdown", self.shutdown, "Shutdown", "shutdown"),
         ]
 
+    def probes(self) -> Sequence[Route]:
+        """What the public port serves beside the routes that are public; ours, for the probes of a cluster."""
+        return [
+            Route(("GET",), "/livez", self.livez, "Livez", "healthz", open=True, public=True),
+            Route(("GET",), "/readyz", self.readyz, "Readyz", "healthz", open=True, public=True),
+        ]
+
+    async def livez(self, call: HttpCall) -> Response:  # noqa: ARG002 - every handler takes the call
+        return _plain(200, "ok")
+
+    async def readyz(self, call: HttpCall) -> Response:  # noqa: ARG002 - every handler takes the call
+        try:
+            self._health.check_outbound()
+        except DaprError as error:
+            return _plain(503, error.message)
+        return _plain(200, "ok")
+
     async def healthz(self, call: HttpCall) -> Response:
         self._health.check(call.query("appid") or None)
         return no_content()
@@ -82,6 +100,10 @@ class SystemApi:
         if call.caller is None and self._public_caller is not None:
             return self._public_caller()
         return call.proved
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(status, [(b"content-type", b"text/plain; charset=utf-8")], f"{text}\n".encode())
 
 
 def metadata_json(metadata: Metadata) -> dict[str, Any]:
