@@ -62,7 +62,7 @@ def test_the_table_has_every_field() -> None:
     """What is read is in the table."""
     read = {*run_file._SHARED, *run_file._WITHOUT_EFFECT, *run_file._OF_THE_INSTANCE, *run_file._KUBERNETES}
     read |= {"appDirPath", "appID", "command", "appPort", "appChannelAddress", "daprHTTPPort", "daprGRPCPort"}
-    read |= {"unixDomainSocket", "logLevel", "enableApiLogging"}
+    read |= {"unixDomainSocket", "logLevel", "enableApiLogging", "daprdLogDestination"}
     assert {name for name, _ in FIELDS} == read
 
 

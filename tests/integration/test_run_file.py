@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -270,6 +271,29 @@ def test_log_files(tmp_path):
     (instance,) = (tmp_path / ".dapr" / "logs").glob("dapr-shared_daprd_*.log")
     assert "ready" in instance.read_text()
     assert "dapr.runtime: ready" in text
+    for file in (both, quiet, instance):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600  # what programs print may be anything
+
+
+def test_the_log_about_one_app(tmp_path):
+    """`daprdLogDestination` of an app: its lines are in a file below its folder, as those of its sidecar would be."""
+    apps = [
+        {"appDirPath": "own", "command": ["true"], "daprdLogDestination": "file"},
+        {"appDirPath": "with", "command": ["true"]},
+    ]
+    write_run_file(tmp_path, apps)
+    with running(tmp_path, QUICK) as run:
+        assert run.wait() == 0
+        text = run.text()
+    (own,) = (tmp_path / "own" / ".dapr" / "logs").glob("own_daprd_*.log")
+    (instance,) = (tmp_path / ".dapr" / "logs").glob("dapr-shared_daprd_*.log")
+    assert f"log of the instance about app own: {own}" in text
+    lines = own.read_text().splitlines()
+    assert any("app added" in line for line in lines)
+    assert all("app_id=own" in line for line in lines)
+    assert "app_id=own" not in instance.read_text()
+    assert "app_id=with" in instance.read_text()
+    assert stat.S_IMODE(own.stat().st_mode) == 0o600
 
 
 def test_a_flood_of_output_is_bounded(tmp_path):

@@ -13,8 +13,7 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -56,7 +55,18 @@ _LINES_WITH_DATA = (("grpc._cython.cygrpc", "Invalid encoding on %s"),)
 What the bytes made of the request is told by its own event."""
 _BAR = "    | "
 _COLOURS = {"debug": "\x1b[36m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "fatal": "\x1b[1;31m"}
+_PRIVATE, _AS_USUAL = 0o600, 0o666
 _DIM, _BOLD, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOfApp:
+    """Where the lines about one app go, in place of the log."""
+
+    file: str
+    """Path to append to, made with the mode 0600; empty: none."""
+    console: bool
+    """Whether the console gets all of them; else warnings and errors alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,10 @@ class LogOptions:
     app_id: str = ""
     """The app of an instance in single-app mode; lines about another app name that one."""
     version: str = ""
+    private: bool = False
+    """Whether a file that is made has the mode 0600, whatever the umask; else a collector of logs may read it."""
+    apps: Mapping[str, LogOfApp] = field(default_factory=dict[str, LogOfApp])
+    """Where the lines about these apps go in place of the log, by app id."""
     instance: str = field(default_factory=socket.gethostname)
 
 
@@ -96,13 +110,16 @@ class Logs:
         """`copy` gets the warnings and errors too, wherever the log goes; `copy_all`: every line."""
         self.level = parse_level(options.level)
         # Without buffers: a thread that is stuck in a buffered write would hold the buffer's lock at exit.
-        self._file = Path(options.file).open("ab", buffering=0) if options.file and stream is None else None  # noqa: SIM115
+        self._file: FileIO | None = None
+        if options.file and stream is None:
+            self._file = log_file(options.file, _PRIVATE if options.private else _AS_USUAL)
         target = stream or self._file or _standard_output()
         render = _json_renderer(options) if options.as_json else _console_renderer(coloured=_is_terminal(target))
         prefix = "" if options.as_json else _BAR
         self.recent = LogRing()
         """The last lines, for operators."""
         self._levels = _Levels(self.level, options.app_id)
+        self._render: Any = render
         self._processors: list[Processor] = [
             self._levels,
             _Stamp(options.app_id, clock or SystemClock(), prefix),
@@ -112,8 +129,18 @@ class Logs:
         ]
         self._writer = LogWriter(target, self._dropped_line)
         self._copy = LogWriter(copy, self._dropped_line) if copy is not None else None
+        self._files_of_apps = [log_file(log.file, _PRIVATE) for log in options.apps.values() if log.file]
+        files = iter(self._files_of_apps)
+        self._writers_of_apps = {
+            app_id: LogWriter(next(files), self._dropped_line) for app_id, log in options.apps.items() if log.file
+        }
+        sink: Any = _Sink(self._writer, self._copy, copy_all=copy_all)
+        if options.apps:
+            console = self._copy or self._writer
+            sink = _SinkOfApps(sink, console, options.apps, self._writers_of_apps)
+            self._processors[-1] = _with_app(render)
         self._root: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-            cast("Any", _Sink(self._writer, self._copy, copy_all=copy_all)),
+            sink,
             processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # `_levels` decides
             context_class=dict,
@@ -153,11 +180,12 @@ class Logs:
             root.setLevel(level)
             logging.captureWarnings(capture=False)
             self._captured = None
-        self._writer.close()
-        if self._copy is not None:
-            self._copy.close()
-        if self._file is not None:
-            self._file.close()
+        for writer in (self._writer, self._copy, *self._writers_of_apps.values()):
+            if writer is not None:
+                writer.close()
+        for file in (self._file, *self._files_of_apps):
+            if file is not None:
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,9 +197,9 @@ class Logs:
 
     def _dropped_line(self, count: int) -> bytes:
         event: Any = {"event": "log lines were dropped", "scope": "dapr.runtime", "count": count}
-        for process in self._processors[1:]:  # whatever the level
+        for process in self._processors[1:-1]:  # whatever the level
             event = process(None, "warning", event)
-        return event
+        return self._render(None, "warning", event)
 
 
 class _Sink:
@@ -181,6 +209,46 @@ class _Sink:
         both = writer.write if copy is None else _to_both(writer, copy)
         self.msg = self.debug = self.info = both if copy_all else writer.write
         self.warning = self.warn = self.error = self.exception = self.critical = self.fatal = both
+
+
+class _SinkOfApps:
+    """Stands before the sink: lines about some apps go to files of their own, or to the console."""
+
+    def __init__(
+        self, others: _Sink, console: LogWriter, apps: Mapping[str, LogOfApp], files: Mapping[str, LogWriter]
+    ) -> None:
+        def send(to_others: Callable[[bytes], None], *, always: bool) -> Callable[[bytes, str], None]:
+            def write(line: bytes, app_id: str) -> None:
+                log = apps.get(app_id)
+                if log is None:
+                    to_others(line)
+                    return
+                if log.file:
+                    files[app_id].write(line)
+                if log.console or always:
+                    console.write(line)
+
+            return write
+
+        self.msg = self.debug = self.info = send(others.info, always=False)
+        self.warning = self.warn = self.error = self.exception = self.critical = self.fatal = send(
+            others.warning, always=True
+        )
+
+
+def _with_app(render: Processor) -> Processor:
+    """The same, telling beside the line which app it is about."""
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> tuple[Any, dict[str, Any]]:
+        app_id = event["app_id"]
+        return (render(logger, method, event), app_id), {}
+
+    return rendered
+
+
+def log_file(path: str, mode: int) -> FileIO:
+    """A file to append to; a new one has this mode. Raises `OSError`."""
+    return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _to_both(writer: LogWriter, copy: LogWriter) -> Callable[[bytes], None]:

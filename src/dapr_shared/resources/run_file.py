@@ -43,7 +43,7 @@ _WITHOUT_EFFECT = (
     "schedulerHostAddress",
 )
 """Fields that name a sidecar's own process or Dapr's control plane."""
-_OF_THE_INSTANCE = ("daprdLogDestination", "metricsPort")
+_OF_THE_INSTANCE = ("metricsPort",)
 """Fields that count in `common`, for the one instance there is; in an app they have no effect."""
 _KUBERNETES = ("containerImage", "createService")
 _SHARED = (
@@ -92,6 +92,8 @@ class RunApp(Frozen, frozen=True, kw_only=True):
     """Largest request body that it may send; `None`: the instance's limit, 0: no limit."""
     header_bytes: int | None = None
     log: LogDestination = LogDestination.BOTH
+    daprd_log: LogDestination | None = None
+    """Where the instance's log lines about it go; `None`: with the others."""
     log_level: str = ""
     """Of the instance's log lines about it; empty: the instance's."""
     api_logging: bool | None = None
@@ -247,6 +249,7 @@ class _Reading:
             http_port=read_fields.port(app, "daprHTTPPort"),
             grpc_port=read_fields.port(app, "daprGRPCPort"),
             socket_folder=self._socket_folder(app, app_id),
+            daprd_log=self._daprd_log(app),
             log_level=read_fields.log_level(app),
             api_logging=app.boolean("enableApiLogging") if app.has("enableApiLogging") else None,
             env={**common_environment, **read_fields.environment(app)},
@@ -283,6 +286,11 @@ class _Reading:
                 of("appLogDestination").choice("appLogDestination", list(LogDestination), LogDestination.BOTH)
             ),
         )
+
+    def _daprd_log(self, app: Fields) -> LogDestination | None:
+        if not app.has("daprdLogDestination"):
+            return None
+        return LogDestination(app.choice("daprdLogDestination", list(LogDestination), LogDestination.FILE))
 
     # Paths ---------------------------------------------------------------------------------------------------------
     def _folder(self, app: Fields) -> str:

@@ -154,7 +154,8 @@ class Keeper:
             return None
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            return Path(path).open("ab", buffering=0)
+            # Of its user alone: what a program prints may be anything.
+            return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
         except OSError as error:
             self._relay.say(f"{path} cannot be written: {error.strerror}")
             return None

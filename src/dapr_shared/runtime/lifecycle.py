@@ -48,8 +48,9 @@ def run_apps(run_: Run, *, command: str, without_effect: Sequence[str]) -> int:
     """Run an instance and the apps of a run, until a signal ends them or they have all ended; the exit code."""
     try:
         settings = check(run_.settings)
-        if run_.log_file:
-            Path(run_.log_file).parent.mkdir(parents=True, exist_ok=True)
+        for file in (run_.log_file, *(log.file for log in run_.app_logs.values())):
+            if file:
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
     except (SettingsError, OSError) as error:
         return _not_started(command, error, embedded=True)
     try:
@@ -86,6 +87,8 @@ def run(
             file=file,
             app_id=settings.app_id if settings.single_app else "",
             version=dapr_shared.__version__,
+            private=not settings.log_file,
+            apps=apps.app_logs if apps else {},
         )
         if console is not None and file:
             logs = Logs(options, copy=console, copy_all=apps is not None and apps.log is LogDestination.BOTH)

@@ -12,13 +12,14 @@ import secrets
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dapr_shared.core.ids import app_id_problem
+from dapr_shared.observability.logs import LogOfApp
 from dapr_shared.resources.model import Listeners
 from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.resources.run_file_conflicts import API_TOKEN
@@ -52,6 +53,8 @@ class Run:
     """`None`: those of the flags."""
     log: LogDestination = LogDestination.CONSOLE
     log_file: str = ""
+    app_logs: Mapping[str, LogOfApp] = field(default_factory=dict[str, LogOfApp])
+    """Where the instance's lines about these apps go, by app id; the others go where `log` says."""
 
 
 def plan_run_file(run_file: RunFile, settings: Settings, given: Iterable[str]) -> Run:
@@ -74,6 +77,8 @@ def plan_run_file(run_file: RunFile, settings: Settings, given: Iterable[str]) -
         log_file = str(Path(run_file.path).resolve().parent / LOGS / f"dapr-shared_daprd_{stamp}.log")
     greeting = [line for one in placed for line in _greeting(one)]
     greeting += [f"log of the instance: {log_file or settings.log_file}"] if log_file or settings.log_file else []
+    app_logs = {app.app_id: log for app in run_file.apps if (log := _log_of_app(app, stamp)) is not None}
+    greeting += [f"log of the instance about app {app_id}: {log.file}" for app_id, log in app_logs.items() if log.file]
     return Run(
         settings=settings,
         processes=AppProcesses(
@@ -84,6 +89,7 @@ def plan_run_file(run_file: RunFile, settings: Settings, given: Iterable[str]) -
         sources=RunSources(settings, placed, shared_listeners=shared),
         log=run_file.log,
         log_file=log_file,
+        app_logs=app_logs,
     )
 
 
@@ -160,9 +166,9 @@ def free_ports(count: int, but_not: Container[int] = ()) -> list[int]:
 
 def _refuse_taken_ports(apps: Sequence[RunApp]) -> None:
     for app in apps:
-        for field, port in (("daprHTTPPort", app.http_port), ("daprGRPCPort", app.grpc_port)):
+        for name, port in (("daprHTTPPort", app.http_port), ("daprGRPCPort", app.grpc_port)):
             if port:
-                _refuse_taken_port(port, f"{app.origin}: app {app.app_id}: {field}")
+                _refuse_taken_port(port, f"{app.origin}: app {app.app_id}: {name}")
         if app.command and app.port and app.address in (LOOPBACK, "localhost"):
             _refuse_taken_port(app.port, f"{app.origin}: app {app.app_id}: appPort")
 
@@ -216,8 +222,19 @@ def _command(placed: PlacedApp, metrics_port: int, stamp: str) -> AppCommand:
         folder=app.folder,
         env=_environment(ours, app.env),
         console=app.log is not LogDestination.FILE,
-        file=str(Path(app.folder) / LOGS / f"{app.app_id}_app_{stamp}.log") if to_file else "",
+        file=_log_path(app, f"app_{stamp}") if to_file else "",
     )
+
+
+def _log_of_app(app: RunApp, stamp: str) -> LogOfApp | None:
+    if app.daprd_log is None:
+        return None
+    file = "" if app.daprd_log is LogDestination.CONSOLE else _log_path(app, f"daprd_{stamp}")
+    return LogOfApp(file, console=app.daprd_log is not LogDestination.FILE)
+
+
+def _log_path(app: RunApp, ending: str) -> str:
+    return str(Path(app.folder) / LOGS / f"{app.app_id}_{ending}.log")
 
 
 def _endpoints(listeners: Listeners) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import stat
 import threading
 import warnings
 from datetime import timedelta, timezone
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from dapr_shared.observability.log_safety import is_secret_name, one_line, without_credentials
 from dapr_shared.observability.log_writer import LogWriter
-from dapr_shared.observability.logs import LogOptions, Logs, parse_level
+from dapr_shared.observability.logs import LogOfApp, LogOptions, Logs, parse_level
 from tests.support.fake_clock import FakeClock
 
 if TYPE_CHECKING:
@@ -415,6 +416,33 @@ def test_each_app_may_have_a_level_of_its_own() -> None:
     lines = [json.loads(line) for line in stream.getvalue().decode().splitlines()]
     written = [f"{line['app_id']} {line['msg']}" for line in lines]
     assert written == ["loud debug", "loud warning", "loud error", "quiet error", "other warning", "other error"]
+
+
+@pytest.mark.parametrize("own_file", [True, False])
+def test_lines_about_an_app_go_where_it_says(tmp_path, own_file):
+    """To its file and not to the log, warnings to the console too; or to the console alone; others go as ever."""
+    file, console = tmp_path / "log", io.BytesIO()
+    apps = {"filed": LogOfApp(str(tmp_path / "filed"), console=False), "both": LogOfApp(str(tmp_path / "both"), console=True),
+            "shown": LogOfApp("", console=True)}  # fmt: skip
+    options = LogOptions(file=str(file) if own_file else "", as_json=True, private=True, apps=apps)
+    with Logs(options, **({"copy": console} if own_file else {"stream": console})) as logs:
+        for app_id in ("filed", "both", "shown", "other"):
+            logs.logger("test").info("calm", app_id=app_id)
+            logs.logger("test").warning("warned", app_id=app_id)
+
+    def told(text: bytes) -> list[str]:
+        return [f"{line['app_id']} {line['msg']}" for line in map(json.loads, text.splitlines())]
+
+    assert told((tmp_path / "filed").read_bytes()) == ["filed calm", "filed warned"]
+    assert told((tmp_path / "both").read_bytes()) == ["both calm", "both warned"]
+    of_apps = ["filed warned", "both calm", "both warned", "shown calm", "shown warned"]
+    if own_file:
+        assert told(file.read_bytes()) == ["other calm", "other warned"]
+        assert told(console.getvalue()) == [*of_apps, "other warned"]
+    else:
+        assert told(console.getvalue()) == [*of_apps, "other calm", "other warned"]
+    for made in (tmp_path / "filed", *([file] if own_file else [])):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(("everything", "copied"), [(False, ["two", "three"]), (True, ["one", "two", "three"])])

@@ -110,10 +110,11 @@ common:
   daprdLogDestination: console
 apps:
   - {appDirPath: orders, env: {B: own}, appMaxConcurrency: 0, enableAppHealthCheck: false, maxBodySize: 2Mi}
-  - {appDirPath: stock}
+  - {appDirPath: stock, daprdLogDestination: fileAndConsole}
 """,
     )
     orders, stock = run_file.apps
+    assert (orders.daprd_log, stock.daprd_log) == (None, LogDestination.BOTH)
     assert orders.env == {"A": "common", "B": "own"}
     assert stock.env == {"A": "common", "B": "common"}
     assert (orders.max_concurrency, stock.max_concurrency) == (0, 9)
