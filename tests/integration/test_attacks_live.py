@@ -137,7 +137,7 @@ def test_an_api_token_for_all_is_a_start_error(tmp_path):
     """DAPR_API_TOKEN on an instance for many apps is refused at the start: it would prove no app."""
     with pytest.raises(StartError) as ended:
         start(tmp_path, resources=[app("orders")], env={"DAPR_API_TOKEN": "one-for-all"})
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert "DAPR_API_TOKEN" in ended.value.log
     assert "one-for-all" not in ended.value.log
 
