@@ -20,8 +20,9 @@ export HTTP_PORT GRPC_PORT METRICS_PORT ORDERS_PORT STOCK_PORT STATE
 
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest -q -n $(WORKERS)
-LOCK := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	--no-emit-index-url --no-emit-find-links pyproject.toml --extra h2c --extra native --extra redis --extra postgresql --extra tracing --group build
+COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links
+LOCK := $(COMPILE) pyproject.toml --extra h2c --extra native --extra redis --extra postgresql --extra tracing
 
 .PHONY: help
 help: ## list the targets
@@ -38,6 +39,14 @@ test: environment-dev ## run the fast tests
 .PHONY: test-all
 test-all: environment-dev ## run every test
 	@$(PYTEST) -m "not e2e" $(TESTS)
+
+.PHONY: image
+image: environment-dev ## build the container image, build/image/image.tar, without a container engine; NAME=registry/name:tag
+	@$(VENV)/python scripts/build_image.py $(if $(NAME),--name $(NAME))
+
+.PHONY: e2e
+e2e: environment-dev kubernetes-kit ## run the tests on two real nodes with the real image; needs root
+	@$(VENV)/python -m pytest -q -m e2e tests/kubernetes
 
 .PHONY: kubernetes-kit
 kubernetes-kit: environment-dev ## fetch and build the programs of the Kubernetes tests: the first time seven minutes
@@ -76,8 +85,10 @@ docs-serve: docs-reference
 .PHONY: lock
 lock: ## compile requirements/ again from pyproject.toml; needs uv (pipx install uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv, or pip install uv" >&2; exit 1; }
-	$(LOCK) -o requirements/run.txt
-	$(LOCK) --group test --group dev --group docs -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) --group build -o requirements/run.txt
+	$(LOCK) -c requirements/run.txt -o requirements/image.txt
+	$(LOCK) --group build --group test --group dev --group docs -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) tests/kubernetes/kit/app.in -c requirements/dev.txt -o tests/kubernetes/kit/app.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and build results; the demo's .state stays

@@ -6,6 +6,7 @@ Without root, without nodes: objects, RBAC, tokens, watches and controllers are 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,6 +18,7 @@ from tests.support.kubernetes_programs import Child, program
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 START = 120.0
@@ -36,8 +38,8 @@ class ApiServer(KubernetesClient):
     """Address that the API server listens on and tells to others."""
     users: tuple[tuple[str, str, str], ...] = _USERS
     flags: tuple[str, ...] = ("--authorization-mode=RBAC", "--endpoint-reconciler-type=none")
-    parts: tuple[str, ...] = ("kube-controller-manager",)
-    """What is started beside etcd and the API server."""
+    parts: Mapping[str, Sequence[str]] = MappingProxyType({"kube-controller-manager": ()})
+    """What is started beside etcd and the API server, with flags of its own."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -107,7 +109,7 @@ class ApiServer(KubernetesClient):
             folder = self.folder
             common += [f"--service-account-private-key-file={folder}/accounts.key", f"--root-ca-file={self.ca}"]
             common += ["--use-service-account-credentials", "--secure-port=0"]
-        self._start(part, program("kubeall"), part, *common)
+        self._start(part, program("kubeall"), part, *common, *self.parts[part])
 
     def _write_files(self) -> None:
         folder = self.folder
