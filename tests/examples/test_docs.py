@@ -88,6 +88,8 @@ def test_other_blocks_can_be_read(page: Page) -> None:
 
 NOT_RUN = {
     ("README.md", "$ make test"): "runs the tests that this is one of",
+    ("docs/container-image.md", "$ make image"): "run by tests/kubernetes/test_image.py, with another name",
+    ("docs/container-image.md", "$ docker run"): "wants a container engine; the tests run the image by containerd",
     ("docs/components/sqlite-blocks.md", "$ sqlite3 data/configuration.db"): "wants a program that is not needed else",
     ("examples/03-a-store-of-your-own/README.md", "$ .venv/bin/python -m pip install"): "run by test_03",
 }

@@ -137,4 +137,3 @@ def _alone() -> Iterator[None]:
     with (FOLDER / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-

@@ -1,9 +1,9 @@
 """A client as users write it, with nothing of dapr-shared: Dapr's SDK and its three environment variables.
 
-    python3 client.py state KEY VALUE        saves, reads again, prints what is read
-    python3 client.py publish FIRST LAST     publishes orders with these numbers
-    python3 client.py invoke APP TIMES       calls `where` of an app; prints the answers
-    python3 client.py whoami                 prints the app id that the instance says
+python3 client.py state KEY VALUE        saves, reads again, prints what is read
+python3 client.py publish FIRST LAST     publishes orders with these numbers
+python3 client.py invoke APP TIMES       calls `where` of an app; prints the answers
+python3 client.py whoami                 prints the app id that the instance says
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def main(command: str, *words: str) -> None:
                 client.publish_event("pubsub", "orders", data, data_content_type="application/json")
             result = "published"
         elif command == "invoke":
-            answers = [
-                client.invoke_method(words[0], "where", data=b"", http_verb="GET") for _ in range(int(words[1]))
-            ]
+            answers = [client.invoke_method(words[0], "where", data=b"", http_verb="GET") for _ in range(int(words[1]))]
             result = [json.loads(answer.data) for answer in answers]
         else:
             result = client.get_metadata().application_id

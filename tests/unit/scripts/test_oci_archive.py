@@ -9,7 +9,7 @@ import json
 import tarfile
 from pathlib import Path
 
-from scripts.build_image import read_dockerfile
+from scripts.build_image import REQUIREMENTS, read_dockerfile
 from scripts.oci_archive import ImageConfig, Layer, pack, write_archive
 
 ROOT = Path(__file__).parents[3]
@@ -74,3 +74,15 @@ def test_the_dockerfile_is_what_the_archive_says():
     assert not [line for line in lines if line.startswith("ENTRYPOINT")]
     added = [line.split()[1] for line in lines if line.startswith("ADD ")]
     assert added == [f"build/image/{name}.tar.gz" for name in ("debian", "packages", "dapr-shared")]
+
+
+def test_the_image_has_the_packages_that_are_tested():
+    """Every package of the image is pinned as in requirements/run.txt, all of it but what only builds packages."""
+    tested, image = (_pinned(file) for file in (ROOT / "requirements" / "run.txt", REQUIREMENTS))
+    assert image <= tested
+    building = {"editables", "hatchling", "pathspec", "pluggy", "tomlkit", "trove-classifiers", "packaging"}
+    assert {line.partition("==")[0] for line in tested - image} <= building
+
+
+def _pinned(file: Path) -> set[str]:
+    return {line.split(" ")[0] for line in file.read_text().splitlines() if "==" in line}
