@@ -30,7 +30,7 @@ _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill in the navigation's lists: `folder/*` is all pages of a folder, `./*` those of docs/ that stand nowhere else."""
+    """Fill in the navigation's lists: `folder/*` is the pages of a folder, `./*` those of docs/, that stand nowhere else."""
     config.nav = _filled(config.nav, set(_named(config.nav)))
     return config
 
@@ -98,7 +98,7 @@ def _filled(nav: Any, named: set[str]) -> Any:
         return {title: _filled(entry, named) for title, entry in nav.items()}
     if isinstance(nav, list):
         parts = [_filled(entry, named) for entry in nav]
-        lists = [isinstance(entry, str) and entry == "./*" for entry in nav]
+        lists = [isinstance(entry, str) and entry.endswith("/*") for entry in nav]
         return [one for part, spread in zip(parts, lists, strict=True) for one in (part if spread else [part])]
     if isinstance(nav, str) and nav.endswith("/*"):
         folder, inside = nav.removesuffix("*").removeprefix("./"), nav.startswith(PREFIX)

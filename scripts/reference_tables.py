@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.core import errors
@@ -25,8 +26,9 @@ _KINDS = {
 
 
 def cell(text: object) -> str:
-    """A text as it can stand in a cell of a table."""
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """A text as it can stand in a cell of a table; in code, between backticks, nothing is a tag."""
+    line = str(text).replace("|", "\\|").replace("\n", " ")
+    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "&lt;", line)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
