@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -303,3 +304,27 @@ def test_binding_and_configuration_over_http(server, database, tmp_path):  # noq
         assert found.json()["colour"]["value"] == "blü"
         assert instance.ask("GET", "/v1.0/configuration/settings?key=colour", app="stock").status != 200
         assert PASSWORD not in instance.output()
+
+
+def test_slow_queries_of_one_app(server, database, tmp_path):  # noqa: F811
+    """An app whose slow queries would take every connection leaves some to the others, whose calls are answered meanwhile."""
+    resources = [
+        app("slow"),
+        app("quick"),
+        component("db", "bindings.postgresql", connectionString=server.url(database), maxConns="4"),
+    ]
+    with running(tmp_path, resources=resources) as instance, ThreadPoolExecutor(12) as pool:
+
+        def ask(whose: str, sql: str) -> int:
+            body = json.dumps({"operation": "query", "metadata": {"sql": sql}}).encode()
+            return instance.ask("POST", "/v1.0/bindings/db", body, app=whose).status
+
+        slow = [pool.submit(ask, "slow", "SELECT pg_sleep(1)::text") for _ in range(12)]
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'dapr' AND query LIKE '%pg_sleep%' AND state = 'active'"
+        until(lambda: server.sql(busy) == "3")
+        began = time.monotonic()
+        for _ in range(10):
+            assert ask("quick", "SELECT 1") == 200
+        assert time.monotonic() - began < 1, "it waited for the slow ones"
+        assert server.sql(busy) == "3"
+        assert [one.result() for one in slow] == [200] * 12

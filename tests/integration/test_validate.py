@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.support.instance import PATIENCE, app, command, component, environment, write_resources
+from tests.support.instance import PATIENCE, StartError, app, command, component, environment, start, write_resources
 from tests.support.terminal import in_terminal
 
 GOLDEN = """\
@@ -55,6 +55,20 @@ def test_data_for_pipelines(wrong):
     lines = (wrong / "all.yaml").read_text().splitlines()
     assert "configuration: limits" in lines[problems[0]["line"] - 1]
     assert "soon" in lines[problems[1]["line"] - 1]
+
+
+def test_files_of_apps_in_the_data_directory(tmp_path):
+    """A folder for apps in the data directory of an instance is an error, in `validate` as at the start."""
+    files = component("files", "bindings.localstorage", rootPath=str(tmp_path / "state" / "dapr-shared" / "files"))
+    write_resources(tmp_path / "all.yaml", [files])
+    code, out, _ = validated(tmp_path, "all.yaml")
+    assert code == 1
+    assert "rootPath" in out
+    assert "data directory" in out
+    with pytest.raises(StartError) as caught:
+        start(tmp_path / "instance", "--data-dir", str(tmp_path / "state" / "dapr-shared"), resources=[app("a"), files])
+    assert caught.value.code == 1
+    assert "data directory" in caught.value.log
 
 
 def test_warnings_fail_only_when_they_are_told_to(tmp_path):

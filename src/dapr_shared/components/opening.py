@@ -16,9 +16,12 @@ from dapr_shared.components.definition import ComponentCloseError, ComponentStar
 from dapr_shared.contracts.component import BackendError, Component, ComponentContext
 from dapr_shared.contracts.registry import Opened
 from dapr_shared.contracts.settings import SettingError, decode_settings
+from dapr_shared.contracts.turns import Turns
 from dapr_shared.resources.values import needs_app, render_templates
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dapr_shared.core.clock import Clock
     from dapr_shared.core.ids import AppRef
 
@@ -53,11 +56,17 @@ def is_per_app(definition: Definition) -> bool:
 
 
 def make_component(
-    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock, *, single_app: bool = False
+    catalog: Catalog,
+    definition: Definition,
+    app: AppRef | None,
+    clock: Clock,
+    *,
+    single_app: bool = False,
+    private: Path | None = None,
 ) -> Opened[Component[Any]]:
     """Make the component, for one app or for all, without opening anything.
 
-    `single_app`: the instance serves that app alone.
+    `single_app`: the instance serves that app alone. `private`: the instance's own folder.
     Raises `CatalogError`, `SettingError`, and what the adapter's module or constructor raises.
     """
     resource = definition.resource
@@ -74,6 +83,7 @@ def make_component(
         app_id=app.app_id if app else None,
         single_app=single_app,
         clock=clock,
+        private=private,
     )
     component: Component[Any] = adapter(settings, context)
     return Opened(
@@ -91,18 +101,27 @@ def make_component(
 
 
 async def open_component(
-    catalog: Catalog, definition: Definition, app: AppRef | None, clock: Clock, *, single_app: bool = False
+    catalog: Catalog,
+    definition: Definition,
+    app: AppRef | None,
+    clock: Clock,
+    *,
+    single_app: bool = False,
+    private: Path | None = None,
 ) -> Running:
     """Open the component, for one app or for all. Raises `ComponentStartError`; then, as when cancelled, nothing is open."""
     resource = definition.resource
     stack = AsyncExitStack()
     opened: Opened[Component[Any]] | None = None
     try:
-        opened = make_component(catalog, definition, app, clock, single_app=single_app)
+        opened = make_component(catalog, definition, app, clock, single_app=single_app, private=private)
         async with asyncio.timeout(resource.init_timeout):
             await opened.component.start(stack)
         # What another program can do is known only now.
-        opened = replace(opened, capabilities=opened.component.effective_capabilities())
+        few = opened.component.calls_at_a_time if app is None else 0
+        opened = replace(
+            opened, capabilities=opened.component.effective_capabilities(), turns=Turns(few) if few else None
+        )
     except BaseException as error:
         with suppress(Exception):  # the error of the start is the one to tell
             async with asyncio.timeout(CLOSE_TIMEOUT):

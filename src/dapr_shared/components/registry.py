@@ -30,6 +30,7 @@ from dapr_shared.core.ids import AppRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+    from pathlib import Path
 
     from dapr_shared.components.catalog import Catalog
 
@@ -81,16 +82,19 @@ class ComponentRegistry:
         clock: Clock | None = None,
         drain_seconds: float = DRAIN_SECONDS,
         on_problem: Callable[[ComponentError], None] | None = None,
+        private: Path | None = None,
     ) -> None:
         """Make an empty registry.
 
         `single_app`: the one app of an instance in single-app mode; its id then fills templates and all components are
         opened for it. `on_problem` is told of start errors that `ignoreErrors` lets pass and of errors while closing.
+        `private`: the instance's own folder, where no app's files may be.
         """
         self._catalog = catalog
         self._single_app = single_app
         self._clock = clock or SystemClock()
         self._drain_seconds = drain_seconds
+        self._private = private
         self._on_problem = on_problem or _ignore
         self._definitions: tuple[Definition, ...] = ()
         self._failures: tuple[ComponentStartError, ...] = ()
@@ -133,7 +137,7 @@ class ComponentRegistry:
     def _as_seen(self, place: _Place) -> AnyOpened:
         """Who else sees it is not of what is open, which may be shared with places that say otherwise."""
         if self._single_app is not None or place.definition.names_one_app:
-            return replace(place.running.opened, one_app=True)
+            return replace(place.running.opened, one_app=True, turns=None)
         return place.running.opened
 
     # Changes ---------------------------------------------------------------------------------------------------------
@@ -166,7 +170,12 @@ class ComponentRegistry:
         alone = self._single_app is not None or is_per_app(definition)
         try:
             return make_component(
-                self._catalog, definition, app if alone else None, self._clock, single_app=self._single_app is not None
+                self._catalog,
+                definition,
+                app if alone else None,
+                self._clock,
+                single_app=self._single_app is not None,
+                private=self._private,
             )
         except Exception:  # noqa: BLE001 - opening it tells the error, whatever it is
             return None
@@ -261,7 +270,12 @@ class ComponentRegistry:
             async with at_once:
                 try:
                     return await open_component(
-                        self._catalog, definition, app, self._clock, single_app=self._single_app is not None
+                        self._catalog,
+                        definition,
+                        app,
+                        self._clock,
+                        single_app=self._single_app is not None,
+                        private=self._private,
                     )
                 except ComponentStartError as error:
                     return error

@@ -15,6 +15,7 @@ from dapr_shared.core.ids import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
+    from pathlib import Path
 
 S = TypeVar("S", bound=Settings)
 
@@ -48,6 +49,8 @@ class ComponentContext:
     single_app: bool = False
     """Whether the whole instance serves one app, as a sidecar does: then what daprd allows that app is allowed."""
     clock: Clock = field(default_factory=SystemClock)
+    private: Path | None = None
+    """The instance's own folder, where no app's files may be."""
 
 
 class Component(ABC, Generic[S]):
@@ -74,6 +77,14 @@ class Component(ABC, Generic[S]):
     def effective_capabilities(self) -> frozenset[str]:
         """What this one can do with its settings: all of `capabilities`, unless a setting switches some off."""
         return type(self).capabilities
+
+    @property
+    def calls_at_a_time(self) -> int:
+        """How many calls it carries out at a time, where further ones wait; 0, the default: it has no such bound.
+
+        Apps that share it then take turns (`contracts/turns.py`).
+        """
+        return 0
 
     def data_location(self) -> str | None:
         """Where it keeps what apps give it, told from its settings alone: nothing is opened or asked.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dapr_shared.contracts.encryption import EncryptionKeys
+    from dapr_shared.contracts.turns import Turns
     from dapr_shared.core.ids import AppRef
 
 C = TypeVar("C", bound=Component[Any])
@@ -31,6 +32,8 @@ class Opened(Generic[C_co]):
     component: C_co
     namespace_scoped: bool = False
     """Some value of its metadata has `{namespace}`: a broker's topics are then prefixed (reference resources §1)."""
+    turns: Turns | None = field(default=None, repr=False, compare=False)
+    """Where the component carries out few calls at a time and is shared by apps: whose turn it is."""
     encryption: EncryptionKeys | None = field(default=None, repr=False)
     """The keys of a state store whose values are encrypted before it gets them."""
     one_app: bool = False

@@ -174,6 +174,14 @@ TOO_MANY_CALLS = ErrorRow(
     "Send fewer calls at a time, or raise --max-calls-per-app.",
 )
 
+COMPONENT_BUSY = ErrorRow(
+    "ERR_COMPONENT_BUSY",
+    429,
+    _C.RESOURCE_EXHAUSTED,
+    "component {component} carries out {total} calls at a time, and app {app} waited {seconds:g} s for its turn",
+    "Send fewer or quicker calls at a time, or raise the component's connections (maxConns, poolSize).",
+)
+
 # Identity ----------------------------------------------------------------------------------------------------------
 INVALID_API_TOKEN = ErrorRow(
     "ERR_INVALID_API_TOKEN",

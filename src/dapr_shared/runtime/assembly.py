@@ -169,6 +169,7 @@ def assemble(
         Catalog(pluggable=pluggable_row),
         single_app=single.ref if single else None,
         on_problem=partial(tell_problem, events),
+        private=state_directory(settings.data_dir),
     )
     tracing = TracingOfApps(configuration, os.environ, events)
     internal = InternalTopics()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dapr_shared.components.redis import configuration
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.configuration import (
     ConfigurationItem,
@@ -56,6 +57,19 @@ async def test_get(store, redis):
     }
     assert await store.get(GetConfigurationRequest()) == everything
     assert await store.get(GetConfigurationRequest(("b", "list", "none", "empty"))) == {"b": everything["b"]}
+
+
+async def test_a_database_that_is_too_large(store, redis, monkeypatch):
+    """A database with more keys than are read as a whole is an error that says what to do; named keys are read."""
+    monkeypatch.setattr(configuration, "MAX_KEYS", 10)
+    redis("MSET", *(word for number in range(11) for word in (f"k{number}", "1")))
+    with pytest.raises(BackendError, match="name the keys"):
+        await store.get(GetConfigurationRequest())
+    with pytest.raises(BackendError, match="redisDB"):
+        await store.subscribe(SubscribeConfigurationRequest(()), Told())
+    assert await store.get(GetConfigurationRequest(("k1",))) == {"k1": ConfigurationItem("1")}
+    redis("DEL", "k10")
+    assert len(await store.get(GetConfigurationRequest())) == 10
 
 
 async def test_changes_of_keys(store, redis):

@@ -119,6 +119,20 @@ def test_folders_of_the_system(path):
         decode_settings(LocalStorageBinding.settings_type, {"rootPath": path})
 
 
+@pytest.mark.parametrize("path", ["data", "data/files", ".", "link"])
+def test_the_data_directory_of_the_instance(tmp_path, monkeypatch, path):
+    """The instance's own data directory, what is in it and what has it in it are refused, whatever leads there."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    context = ComponentContext("files", "bindings.localstorage", private=tmp_path / "data")
+    settings = decode_settings(LocalStorageBinding.settings_type, {"rootPath": path})
+    with pytest.raises(SettingError, match="data directory"):
+        LocalStorageBinding(settings, context)
+    beside = decode_settings(LocalStorageBinding.settings_type, {"rootPath": "data-of-apps"})
+    LocalStorageBinding(beside, context)
+
+
 @pytest.mark.parametrize("path", ["/", "/run", "/var/.."])
 def test_a_folder_with_parts_of_the_system_in_it_is_refused(path):
     """A folder that has such a part in it is refused as well: from `/` an app would read `/proc/1/environ`."""

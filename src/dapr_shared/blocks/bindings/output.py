@@ -56,7 +56,9 @@ class BindingsBlock:
         if operation not in known:
             detail = f"binding {name} does not support operation {operation}. supported operations:{' '.join(known)}"
             raise _failed(name, detail)
-        with Counted(self._metrics.output_binding, caller, opened, operation):
+        with Counted(self._metrics.output_binding, caller, opened, operation) as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 return await opened.component.invoke(BindingRequest(operation, data, metadata))
             except BackendError as error:

@@ -86,7 +86,9 @@ class ConfigurationBlock:
     async def get(self, caller: Caller, store: str, keys: Sequence[str], metadata: Mapping[str, str]) -> Items:
         """The items under these keys, all where there are none. Raises `CONFIGURATION_GET` and what finding raises."""
         opened = self._store(caller, store)
-        with Counted(self._metrics.configuration_operation, caller, opened, "get"):
+        with Counted(self._metrics.configuration_operation, caller, opened, "get") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 return await opened.component.get(GetConfigurationRequest(tuple(keys), metadata))
             except BackendError as error:

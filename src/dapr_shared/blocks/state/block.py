@@ -78,7 +78,9 @@ class StateBlock:
         request = GetRequest(
             full_key(opened, caller, key), CONSISTENCY.get(consistency, Consistency.UNSPECIFIED), metadata or {}
         )
-        with Counted(self._metrics.state_operation, caller, opened, "get"):
+        with Counted(self._metrics.state_operation, caller, opened, "get") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 value = await opened.component.get(request)
                 if value is None or opened.encryption is None:
@@ -101,7 +103,9 @@ class StateBlock:
         full_keys = await _made(lambda key: full_key(opened, caller, key), list(wanted))
         answers: dict[str, StateValue | BackendError | None] = {}
         size = 0
-        with Counted(self._metrics.state_operation, caller, opened, "bulk_get"):
+        with Counted(self._metrics.state_operation, caller, opened, "bulk_get") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             for chunk in _chunks(list(zip(wanted, full_keys, strict=True)), READ_CHUNK):
                 requests = [GetRequest(full_key, metadata=metadata) for _, full_key in chunk]
                 try:
@@ -123,7 +127,11 @@ class StateBlock:
         requests = await _made(lambda item: save_request(opened, caller, store, item), items)
         if not requests:
             return
-        with Counted(self._metrics.state_operation, caller, opened, "set" if len(requests) == 1 else "bulk_set"):
+        with Counted(
+            self._metrics.state_operation, caller, opened, "set" if len(requests) == 1 else "bulk_set"
+        ) as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 if len(requests) == 1:
                     await opened.component.set(requests[0])
@@ -140,7 +148,9 @@ class StateBlock:
         """Delete one key; an absent key without an etag is no error."""
         opened = self._store(caller, store)
         request = delete_request(opened, caller, store, item, errors.STATE_DELETE)
-        with Counted(self._metrics.state_operation, caller, opened, "delete"):
+        with Counted(self._metrics.state_operation, caller, opened, "delete") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 await opened.component.delete(request)
             except EtagMismatchError as error:
@@ -158,7 +168,9 @@ class StateBlock:
         requests = await _made(lambda item: delete_request(opened, caller, store, item, row), items)
         if not requests:
             return
-        with Counted(self._metrics.state_operation, caller, opened, "bulk_delete"):
+        with Counted(self._metrics.state_operation, caller, opened, "bulk_delete") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 await _send(opened.component.bulk_delete, requests)
             except EtagMismatchError as error:
@@ -200,7 +212,9 @@ class StateBlock:
         requests: Sequence[Operation],
         metadata: Mapping[str, str],
     ) -> None:
-        with Counted(self._metrics.state_operation, caller, opened, "transaction"):
+        with Counted(self._metrics.state_operation, caller, opened, "transaction") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 await opened.component.transact(requests, metadata)
             except BackendError as error:
@@ -248,7 +262,9 @@ class StateBlock:
             raise errors.STATE_QUERY(store=store, detail=error) from error
         if not isinstance(parsed, dict):
             raise errors.STATE_QUERY(store=store, detail="a query is a JSON object")
-        with Counted(self._metrics.state_operation, caller, opened, "query"):
+        with Counted(self._metrics.state_operation, caller, opened, "query") as counted:
+            if opened.turns is not None:
+                await counted.turn()
             try:
                 return await _own_page(opened, caller, cast("dict[str, Any]", parsed), metadata)
             except NotSupportedError as error:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AsyncExitStack
 
+    from dapr_shared.contracts.component import ComponentContext
+
 T = TypeVar("T")
 THREADS = 4
 """Files of one component that are worked on at a time; further calls wait, and those of other components do not."""
@@ -78,6 +80,15 @@ class LocalStorageBinding(OutputBinding[LocalStorageSettings]):
 
     _folder: ConfinedFolder | None = None
     """`None` before the start and after the end."""
+
+    def __init__(self, settings: LocalStorageSettings, context: ComponentContext) -> None:
+        super().__init__(settings, context)
+        if context.private is None:
+            return
+        folder, private = settings.folder, context.private.resolve()
+        if folder == private or folder in private.parents or private in folder.parents:
+            problem = f"{folder} is, has in it, or is in the instance's own data directory {private} (--data-dir)"
+            raise SettingError("rootPath", f"{problem}: what is kept there is not for apps")
 
     def data_location(self) -> str | None:
         return f"folder:{self.settings.folder}"

@@ -49,6 +49,10 @@ class PostgresBinding(OutputBinding[PostgresBindingSettings]):
 
     _client: Client | None = None
 
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.connections
+
     def data_location(self) -> str | None:
         return self.settings.place  # SQL reaches all of the database that its user may
 

@@ -90,6 +90,10 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
 
     _client: Client | None = None
 
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.connections
+
     def data_location(self) -> str | None:
         return f"{self.settings.place}#{self.settings.table.lower()}"
 

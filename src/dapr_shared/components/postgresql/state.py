@@ -103,6 +103,10 @@ class PostgresStateStore(StateStore[S]):
     def _value(self, row: asyncpg.Record) -> StateValue:
         """What a row holds. Raises `BackendError`."""
 
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.connections
+
     def data_location(self) -> str | None:
         table = self._layout().table.replace('"', "").lower()
         schema, _, name = table.rpartition(".")

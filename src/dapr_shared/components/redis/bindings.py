@@ -38,6 +38,10 @@ class RedisBinding(OutputBinding[RedisSettings]):
 
     _client: RedisClient | None = None
 
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.shared_connections
+
     def data_location(self) -> str | None:
         return self.settings.location
 

@@ -9,6 +9,7 @@ asked for then.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from contextlib import asynccontextmanager
 from hashlib import sha1
@@ -165,16 +166,19 @@ class RedisClient:
         *replies, confirmed = await self.pipeline(commands, again=again, aside=True)
         return replies, isinstance(confirmed, int) and confirmed >= replicas
 
-    async def keys(self, glob: str, step: int) -> set[bytes]:
-        """All keys that match, on all nodes; `step`: how many the server looks at in one go. Raises `BackendError`."""
+    async def keys(self, glob: str, step: int, *, most: float = math.inf) -> set[bytes]:
+        """All keys that match, on all nodes; `step`: how many the server looks at in one go. Raises `BackendError`.
+
+        `most`: with more than that found, the rest is not looked for.
+        """
         if self._cluster is not None:
             try:
-                return await connecting.keys_of_cluster(self._cluster, glob, step)
+                return await connecting.keys_of_cluster(self._cluster, glob, step, most)
             except (library.RedisError, library.RedisClusterException, OSError, TimeoutError) as error:
                 self.fail(error)
         found: set[bytes] = set()
         cursor: bytes = b""
-        while cursor != b"0":
+        while cursor != b"0" and len(found) <= most:
             cursor, names = await self.call("SCAN", cursor or b"0", "MATCH", glob, "COUNT", step)
             found.update(names)
         return found

@@ -1,8 +1,9 @@
 """`configuration.redis`: items are texts in Redis or Valkey, `value` or `value||version`.
 
 Last step of the request road (get, subscribe) and first of the delivery road (changes). Keys are as they are at the
-server, and no keys means all of the database, which should have nothing else in it. A key that has another type or an
-empty value is no item, as in daprd.
+server, and no keys means all of the database, which should have nothing else in it: a database of more than `MAX_KEYS`
+keys is an error then, where daprd reads whatever is there. A key that has another type or an empty value is no item, as
+in daprd.
 
 Changes are told by the server's keyspace notifications, on one connection for all subscriptions. They are switched on
 (`notify-keyspace-events`, what was on stays on) wherever the server allows that; a server that refuses it and has them
@@ -43,6 +44,8 @@ EVENTS = "Kg$xe"
 """The notifications that are needed: of keys; generic commands, texts, expiry, eviction."""
 CHUNK = 256
 """Keys that are read in one call."""
+MAX_KEYS = 10_000
+"""Keys of a database that is read as a whole, at most."""
 SCAN = 1_000
 """Keys that the server looks at in one step of a listing."""
 PAUSES = (0.1, 5.0)
@@ -61,6 +64,10 @@ class RedisConfigurationStore(ConfigurationStore[RedisConfigurationSettings]):
     settings_type = RedisConfigurationSettings
 
     _client: RedisClient | None = None
+
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.shared_connections
 
     def data_location(self) -> str | None:
         return self.settings.location
@@ -122,7 +129,14 @@ class RedisConfigurationStore(ConfigurationStore[RedisConfigurationSettings]):
         return self._client
 
     async def _all_keys(self) -> list[str]:
-        return sorted(key.decode(errors="surrogateescape") for key in await self._open().keys("*", SCAN))
+        client = self._open()
+        found = await client.keys("*", SCAN, most=MAX_KEYS)
+        if len(found) > MAX_KEYS:
+            raise BackendError(
+                f"the database of Redis at {client.where} has more than {MAX_KEYS} keys: name the keys that you want, or "
+                "give configuration a database of its own (redisDB)"
+            )
+        return sorted(key.decode(errors="surrogateescape") for key in found)
 
     async def _read(self, keys: Collection[str]) -> dict[str, str | None]:
         """The texts under the keys; `None` where there is none, or something else."""

@@ -228,13 +228,13 @@ def _key_of(command: tuple[Any, ...]) -> Any:
     return command[3 if command[0] in {"EVAL", "EVALSHA"} else 1]
 
 
-async def keys_of_cluster(cluster: Any, glob: str, step: int) -> set[bytes]:
-    """All keys of all primaries that match."""
+async def keys_of_cluster(cluster: Any, glob: str, step: int, most: float) -> set[bytes]:
+    """All keys of all primaries that match; with more than `most` found, the rest is not looked for."""
     await cluster.initialize()
     found: set[bytes] = set()
     for node in cluster.get_primaries():
         cursor: Any = b""
-        while cursor != b"0":
+        while cursor != b"0" and len(found) <= most:
             command = ("SCAN", cursor or b"0", "MATCH", glob, "COUNT", step)
             cursor, names = await node.execute_command(*command)
             found.update(names)

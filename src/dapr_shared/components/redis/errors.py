@@ -67,7 +67,6 @@ _CODES: dict[str, str] = {
     "no such key": "NOGROUP",
 }
 """Codes of texts that come without one: from within a script, or from the client library."""
-_KINDS: dict[str, type[BackendError]] = {"WRONGTYPE": WrongTypeError}
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 """How Redis before 7 tells the error of a command within a script."""
 _QUOTES_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
@@ -126,9 +125,14 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
         )
     elif code == "NOGROUP":
         found = NoGroupError(f"Redis at {where} has no such stream or consumer group (any more)")
+    elif code == "WRONGTYPE":
+        found = WrongTypeError(
+            f"Redis at {where} has a value of another kind under this key (a text, a stream, a RedisJSON document of "
+            "daprd, which is not supported here): WRONGTYPE"
+        )
     elif isinstance(error, library.ResponseError):
         shown = _QUOTES_ARGUMENTS.sub("", text)[:LONGEST]
-        found = _KINDS.get(code, ReplyError)(f"Redis at {where} answers: {shown}")
+        found = ReplyError(f"Redis at {where} answers: {shown}")
     elif isinstance(error, MasterNotFoundError):
         found = BackendUnavailableError(
             f"the sentinels at {where} know no primary {settings.sentinel_master_name!r}, or none can be reached: "

@@ -169,6 +169,11 @@ class RedisSettings(Settings, frozen=True, kw_only=True):
         return self.pool_size or 10 * (os.cpu_count() or 1)
 
     @property
+    def shared_connections(self) -> int:
+        """How many calls may be under way where each has a connection; 0: all go over one, in one line."""
+        return self.calls_at_a_time if self.failover or self.redis_type == "cluster" else 0
+
+    @property
     def turn_timeout(self) -> float:
         """Seconds that a call waits for its turn."""
         return self.pool_timeout or (self.answer_timeout or 3.0) + 1

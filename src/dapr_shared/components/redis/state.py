@@ -92,6 +92,10 @@ class RedisStateStore(StateStore[RedisStateSettings]):
 
     _client: RedisClient | None = None
 
+    @property
+    def calls_at_a_time(self) -> int:
+        return self.settings.shared_connections
+
     def data_location(self) -> str | None:
         return self.settings.location
 

@@ -21,6 +21,7 @@ from dapr_shared.core.clock import SystemClock
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.errors import did_you_mean
 from dapr_shared.resources.values import needs_app
+from dapr_shared.runtime.embedded import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,7 @@ def _made(component: Component, catalog: Catalog, places: FieldPlaces, problems:
     definition = Definition(component, {item.name: item.value or "" for item in component.metadata})
     app = _EXAMPLE_APP if any(needs_app(value) for value in definition.values.values()) else None
     try:
-        make_component(catalog, definition, app, SystemClock())
+        make_component(catalog, definition, app, SystemClock(), private=state_directory(""))
     except SettingError as error:
         _tell(component, error, places, problems)
     except Exception as error:  # noqa: BLE001 - whatever it is, opening it would fail with it
