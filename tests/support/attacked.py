@@ -17,7 +17,7 @@ from tests.support.calls import call, grpc_channel
 from tests.support.instance import Instance, app, component, free_ports, running, token_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PRIVATE = "property-of-stock"
@@ -144,15 +144,15 @@ def _resources(folder: Path, orders: int, stock: int, remote: int, ports: list[i
 
 
 @contextmanager
-def attacked(folder: Path, engine: str = "aio", *flags: str) -> Iterator[Attacked]:
-    """Run the instance with its apps."""
+def attacked(folder: Path, engine: str = "aio", *flags: str, extra: Sequence[dict] = ()) -> Iterator[Attacked]:
+    """Run the instance with its apps, and with `extra` resources."""
     with ExitStack() as stack:
         orders, stock = stack.enter_context(echo_app()), stack.enter_context(echo_app())
         remote = stack.enter_context(grpc_echo_app())
         ports = free_ports(4)
         resources = _resources(folder, orders.port, stock.port, remote.port, ports)
         instance = stack.enter_context(
-            running(folder, f"--grpc-engine={engine}", *flags, resources=resources, env=ENVIRONMENT)
+            running(folder, f"--grpc-engine={engine}", *flags, resources=[*resources, *extra], env=ENVIRONMENT)
         )
         made = Attacked(
             instance, orders, stock, remote,

@@ -39,6 +39,8 @@ _RUNTIME_METADATA: Mapping[str, frozenset[str]] = {
 """What the runtime reads of a component's metadata, by block (reference resources §2)."""
 
 _KEY_PREFIX = "keyprefix"
+_SEPARATOR = "||"
+"""Between prefix and key. One prefix that has it could be the beginning of another's keys."""
 _STRATEGIES = frozenset({"appid", "name", "namespace", "none"})
 """Values of `keyPrefix` that are no prefix but say how to make one."""
 
@@ -158,6 +160,8 @@ class Definition:
                 continue
             found[folded] = value
             if folded == _KEY_PREFIX:
+                if _SEPARATOR in value:
+                    raise SettingError(name, f"{value} has {_SEPARATOR} in it, which ends a prefix: leave it out")
                 if not needs_app(self.values[name]):
                     found[folded] = value.lower()
                 elif value.lower() in _STRATEGIES:

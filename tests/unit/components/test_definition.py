@@ -78,6 +78,14 @@ def test_key_prefixes(value, rendered, expected):
     assert definition.runtime_metadata({"KeyPrefix": rendered}) == {"keyprefix": expected}
 
 
+@pytest.mark.parametrize("kind", ["state.redis", "lock.redis"])
+def test_a_prefix_has_no_separator(kind):
+    """A prefix with the separator in it is refused, as daprd refuses it: it could lead to another app's keys."""
+    definition = define("c", {"keyPrefix": "stock||x"}, type=kind)
+    with pytest.raises(SettingError, match="keyPrefix"):
+        definition.runtime_metadata({"keyPrefix": "stock||x"})
+
+
 @pytest.mark.parametrize("app_id", ["none", "NAME", "appid", "namespace"])
 def test_an_app_is_no_strategy(app_id):
     """An app that is called as a strategy of prefixes does not get that strategy by its name."""

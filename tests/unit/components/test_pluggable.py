@@ -264,6 +264,24 @@ async def test_without_bulk(program, opened):
     assert [program.methods().count(name) for name in ("Get", "Set", "Delete")] == [2, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("answer", "limit"),
+    [
+        (components_pb.MultiMaxSizeResponse(max_size=2).SerializeToString(), 2),
+        (components_pb.MultiMaxSizeResponse(max_size=-1).SerializeToString(), 0),
+        ((grpc.StatusCode.UNIMPLEMENTED, "no", ()), 0),
+    ],
+)
+async def test_the_limit_of_transactions(program, opened, answer, limit):
+    """The most operations of a transaction are what the program says; one that says nothing sets no limit."""
+    program.answers["MultiMaxSize"] = answer
+    assert (await opened()).max_operations == limit
+    program.features = ["ETAG"]
+    program.called.clear()
+    await opened()
+    assert "MultiMaxSize" not in program.methods(), "it is asked of stores with transactions alone"
+
+
 # Lies and slowness ---------------------------------------------------------------------------------------------------
 
 
