@@ -227,8 +227,9 @@ def start(
     app_id: str = "",
     entry: str = "dapr-shared",
     ready: str = "/v1.0/healthz/outbound",
+    patience: float = PATIENCE,
 ) -> Instance:
-    """Start the process and wait until it is ready.
+    """Start the process and wait until it is ready: at most `patience` seconds, and not at all with an empty `ready`.
 
     `resources` are written to `folder/resources/all.yaml` and given with `--apps`, or with `--resources-path` when
     `app_id` starts it for one app. Raises `StartError` when it ends instead.
@@ -264,7 +265,8 @@ def start(
             )
         made = Instance(process, folder, http_port, grpc_port, metrics_port, public_port)
         try:
-            _wait_until_ready(made, ready)
+            if ready:
+                _wait_until_ready(made, ready, patience)
         except StartError as error:
             if "is taken" in error.log and attempt + 1 < _TRIES:
                 continue  # somebody was given the port between our look and the start
@@ -277,8 +279,8 @@ def start(
     raise AssertionError("not reached")
 
 
-def _wait_until_ready(instance: Instance, ready: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait_until_ready(instance: Instance, ready: str, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while True:
         if instance.process.poll() is not None:
             raise StartError(instance.process.returncode, instance.output())

@@ -91,6 +91,13 @@ class ClusterWatch:
             for key in sorted(informer.objects)
         ]
 
+    def pod(self, namespace: str, name: str) -> Object | None:
+        """The metadata of a pod that describes an app, as the watch has it now."""
+        for (kind, _), informer in self._informers.items():
+            if kind is PODS and (found := informer.objects.get(ObjectKey(namespace, name))) is not None:
+                return found
+        return None
+
     async def pods(self) -> list[Object]:
         """The pods that describe apps, whole. One that cannot be read now is as it was."""
         known = {

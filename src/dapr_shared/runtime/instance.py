@@ -79,6 +79,8 @@ class Instance:
             api_token=os.environ.get("DAPR_API_TOKEN") or None,
             stop=stop,
         )
+        if self.parts.cluster is not None:
+            self.parts.cluster.watch_pods(self._sources.pod)
         self._reloader = Reloader(self.parts, self._sources, configuration, events)
         self._reload_wanted = asyncio.Event()
         self._refresh_wanted = False

@@ -8,6 +8,7 @@ one for a single app does as daprd does there: the resources of its own namespac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ QUIET, LONGEST_WAIT = 0.3, 2.0
 """Seconds without another change after which changes are read, and after which they are read in any case."""
 PATIENCE = 30.0
 """Seconds that an instance of one app waits for the API server at start; one of many apps waits until it is there."""
+_LONG = 5.0
+"""Seconds after which it is told that reading takes long."""
 _LISTS: dict[type[Any], str] = {
     Component: "components",
     Configuration: "configurations",
@@ -90,6 +93,7 @@ class KubernetesSources(Sources):
         """Of the pods that stand for apps."""
         self._told: dict[tuple[str, str], str] = {}
         self._known = False
+        self._missing = ""
         self._told_away = False
 
     # What is followed ------------------------------------------------------------------------------------------------
@@ -122,7 +126,7 @@ class KubernetesSources(Sources):
             async with asyncio.timeout(None if self.multi_app else PATIENCE):
                 await self._wait_settled(waiting)
         except TimeoutError:
-            raise ClusterError(f"no answer within {PATIENCE:g} s: {self._what_is_missing()}") from None
+            raise ClusterError(f"no answer within {PATIENCE:g} s: {self._missing}") from None
         refused = next((each.state.problem for each in self._watch.followed() if each.state.refused), "")
         if refused and not self.multi_app:
             raise ClusterError(refused)
@@ -130,20 +134,21 @@ class KubernetesSources(Sources):
         self._events.metrics.cluster_reachable.child().set(1)
 
     async def _wait_settled(self, waiting: Callable[[str], None]) -> None:
-        told = ""
-        while not all(each.settled for each in self._watch.followed()):
-            missing = self._what_is_missing()
-            if missing != told:
-                told = missing
-                waiting(missing)
+        """That it takes its time is told late; a problem at once."""
+        loop = asyncio.get_running_loop()
+        begun, told = loop.time(), ""
+        while missing := [each for each in self._watch.followed() if not each.settled]:
+            problem = next((each.state.problem for each in missing if each.state.problem), "")
+            if not problem and loop.time() - begun >= _LONG:
+                problem = f"{', '.join(dict.fromkeys(each.kind.resource for each in missing))}: not listed yet"
+            if problem and problem != told:
+                told = problem
+                waiting(problem)
+            self._missing = problem
             self._settling.clear()
-            await self._settling.wait()
-
-    def _what_is_missing(self) -> str:
-        """One problem for all: while the API server is away, each kind has the same."""
-        waiting = [each for each in self._watch.followed() if not each.settled]
-        problem = next((each.state.problem for each in waiting if each.state.problem), "")
-        return problem or f"{', '.join(dict.fromkeys(each.kind.resource for each in waiting))}: not listed yet"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONG):
+                    await self._settling.wait()
 
     @property
     def away(self) -> bool:  # type: ignore[override]
@@ -262,6 +267,10 @@ class KubernetesSources(Sources):
         the others stands under their origin in `Reloader.refusals`.
         """
         return [data for _, data in self._watch.objects(APPS)]
+
+    def pod(self, namespace: str, name: str) -> Object | None:
+        """The metadata of a followed pod that describes an app."""
+        return self._watch.pod(namespace, name)
 
     # Telling ---------------------------------------------------------------------------------------------------------
     def _hear(self, followed: Followed) -> None:

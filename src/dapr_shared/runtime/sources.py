@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ from dapr_shared.runtime.embedded import BLOCKS, embedded_resources, state_direc
 from dapr_shared.runtime.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AsyncExitStack
 
     from dapr_shared.resources.model import Configuration
@@ -81,6 +81,10 @@ class Sources:
         """
         return changes(self.paths) if self.paths and hot_reload else None
 
+    def pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:  # noqa: ARG002 - a cluster knows pods
+        """The metadata of a pod that describes an app, where pods are followed."""
+        return None
+
     def given_namespace(self, namespace: str) -> str:
         """A namespace as `keyPrefix: namespace` takes it."""
         return given_namespace(namespace)
@@ -119,7 +123,7 @@ class Sources:
             problem = app_id_problem(settings.app_id)
             if problem is not None:
                 raise SettingsError(f"--app-id: {problem}")
-        elif not self.paths and not settings.multi_app:
+        elif not self.paths and not settings.multi_app and not settings.in_cluster:
             raise SettingsError(
                 "no app is given: --app-id ID for one app, or --apps PATH for the App resources of many"
             )
