@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,6 +12,8 @@ from dapr_shared.contracts.settings import fields_of
 from tests.support.component_setups import CATALOG, SETUPS, Harness, cases, setup_key
 
 BLOCKS = ("bindings", "configuration", "lock", "pubsub", "secretstores", "state")
+MOST_SKEW = 5.0
+"""Seconds: these backends run on this machine; a pause is not skew."""
 ALL = [case for block in BLOCKS for case in cases(block)]
 
 
@@ -39,6 +42,14 @@ async def test_start_and_end(harness):
     for _ in range(2):
         async with harness.opened() as component:
             await component.ping()
+
+
+async def test_the_clock_of_its_backend(harness):
+    """A component tells its backend's time in seconds since 1970, or that there is no clock but this machine's."""
+    async with harness.opened() as component:
+        told = await component.backend_time()
+        assert told is None or abs(told - time.time()) < MOST_SKEW
+        assert (told is not None) == component.context.type.endswith((".redis", ".postgresql", ".postgres"))
 
 
 async def test_stop_twice(harness):

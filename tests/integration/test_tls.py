@@ -6,6 +6,7 @@ import http.client
 import shutil
 import socket
 import ssl
+import tempfile
 import threading
 import time
 
@@ -54,6 +55,20 @@ def test_http_and_grpc_speak_tls_and_the_rest_is_plain(tmp_path):
             tmp_path, "--wait", *pair.flags(), f"--dapr-http-port={instance.http_port}", entry="daprd"
         )
         assert (code, text) == (0, "")
+
+
+def test_doctor_sees_who_may_read_the_key(tmp_path):
+    """A `--tls-key` that others can read is a warning with the command that closes it; one of the user alone is none."""
+    pair = Authority(tmp_path / "ca").issue("server", server=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="ds-") as data,  # a socket's path has at most 107 bytes
+        running(tmp_path / "i", *pair.flags(), f"--data-dir={data}", resources=[app("orders")]),
+    ):
+        for mode, said in ((0o644, True), (0o640, True), (0o600, False)):
+            pair.key.chmod(mode)
+            _, text = run_to_end(tmp_path, "doctor", "--data-dir", data)
+            assert (f"the key file {pair.key} has mode {mode:o}" in text) is said
+            assert (f"chmod 600 {pair.key}" in text) is said
 
 
 def test_curl_is_served(tmp_path):

@@ -101,3 +101,10 @@ class Component(ABC, Generic[S]):
 
     async def ping(self) -> None:
         """Check that the backend answers. Raises `BackendError`. Nothing to check by default."""
+
+    async def backend_time(self) -> float | None:
+        """The backend's own clock in seconds since 1970, for `doctor`; `None`, the default: it goes by this machine's.
+
+        Raises `BackendError`.
+        """
+        return None

@@ -12,15 +12,18 @@ import pytest
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.observability.log_ring import LogRing
+from dapr_shared.runtime.operators import backend_clocks as backend_clocks_module
 from dapr_shared.runtime.operators import inside
 from dapr_shared.runtime.operators import views as views_module
 from dapr_shared.runtime.operators.answers import AppRow
+from dapr_shared.runtime.operators.backend_clocks import backend_clocks
 from dapr_shared.runtime.operators.door import OperatorsDoor
 from dapr_shared.runtime.operators.inside import findings
 from dapr_shared.runtime.operators.log_stream import stream
 from dapr_shared.runtime.operators.views import Views
 from dapr_shared.runtime.operators.weak_tokens import is_weak
 from dapr_shared.wire.http.messages import Request
+from tests.support.fake_clock import FakeClock
 
 
 def door_of(desk, ring: LogRing | None = None) -> OperatorsDoor:
@@ -198,6 +201,41 @@ def test_words_that_are_guessed_first_are_weak():
         assert is_weak(sha256(word.encode()).digest(), "shop"), word
     assert not is_weak(sha256(b"vKq1-a-long-random-one").digest(), "shop")
     assert not is_weak(sha256(b"mail-token").digest(), "shop")
+
+
+def told_by(times: dict[str, object]) -> list[SimpleNamespace]:
+    """Running components whose backends tell these times; an error is raised, `None` waits for ever."""
+
+    def asked_for(told: object):
+        async def backend_time() -> float | None:
+            if isinstance(told, Exception):
+                raise told
+            if told is None:
+                await asyncio.Event().wait()
+            return None if told == "none" else FakeClock().now().timestamp() + told
+
+        return backend_time
+
+    def one(name: str, told: object) -> SimpleNamespace:
+        component = SimpleNamespace(backend_time=asked_for(told))
+        return SimpleNamespace(opened=SimpleNamespace(name=name, type="state.x", namespace="n", component=component))
+
+    return [one(name, told) for name, told in times.items()]
+
+
+async def test_backends_whose_clocks_differ_are_findings(monkeypatch):
+    """Each that is more than two seconds off is named with how much and which way; those that tell nothing are not."""
+    monkeypatch.setattr(backend_clocks_module, "LIMIT", 0.01)
+    times = {"fast": 90.5, "slow": -3.25, "right": 0.5, "embedded": "none", "down": BackendError("x"), "hangs": None,
+             "broken": ValueError("x")}  # fmt: skip
+    fast, slow = await backend_clocks(told_by(times), FakeClock())
+    assert fast.about.startswith("the backend of component fast (state.x) of namespace n is 90.")
+    assert fast.about.endswith("s ahead of this machine")
+    assert "component slow" in slow.about
+    assert "behind this machine" in slow.about
+    assert (fast.status, slow.status, bool(fast.remedy)) == ("warning", "warning", True)
+    (fine,) = await backend_clocks(told_by({"right": 0.5, "embedded": "none"}), FakeClock())
+    assert (fine.status, fine.about) == ("ok", "1 backend with a clock of its own, none differs from this machine's")
 
 
 async def test_a_clock_that_was_moved_is_a_finding(desk):

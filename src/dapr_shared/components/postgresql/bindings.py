@@ -64,6 +64,9 @@ class PostgresBinding(OutputBinding[PostgresBindingSettings]):
     async def ping(self) -> None:
         await self._open().value("SELECT 1")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def invoke(self, request: BindingRequest) -> BindingResponse | None:
         if request.operation == "close":
             return None

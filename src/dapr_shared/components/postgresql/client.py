@@ -102,6 +102,10 @@ class Client:
         """The first column of the first row, or `None`."""
         return await self.use(lambda connection: connection.fetchval(sql, *values))
 
+    async def time(self) -> float:
+        """The server's clock, seconds since 1970. Raises `BackendError`."""
+        return float(await self.value("SELECT extract(epoch FROM clock_timestamp())"))
+
     async def execute(self, sql: str, *values: object) -> int:
         """Run one statement; the number of rows that it changed."""
         return changed(await self.use(lambda connection: connection.execute(sql, *values)))

@@ -119,6 +119,9 @@ class PostgresConfigurationStore(ConfigurationStore[PostgresConfigurationSetting
     async def ping(self) -> None:
         await self._open().value("SELECT 1")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def get(self, request: GetConfigurationRequest) -> Items:
         return await self._read(request.keys)
 

@@ -128,6 +128,9 @@ class PostgresStateStore(StateStore[S]):
     async def ping(self) -> None:
         await self._open().value("SELECT 1")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def get(self, request: GetRequest) -> StateValue | None:
         row = await self._run(lambda connection: connection.fetchrow(self._sql.get, request.key), self._open().read)
         return None if row is None else self._value(row)

@@ -53,6 +53,9 @@ class RedisBinding(OutputBinding[RedisSettings]):
     async def ping(self) -> None:
         await self._open().call("PING")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def invoke(self, request: BindingRequest) -> BindingResponse | None:
         client = self._open()
         key = request.metadata.get("key")

@@ -100,6 +100,11 @@ class RedisClient:
                 raise reply
         return reply
 
+    async def time(self) -> float:
+        """The server's clock, seconds since 1970; of a cluster any node's. Raises `BackendError`."""
+        seconds, microseconds = await self.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
     async def pipeline(
         self, commands: Sequence[Command], *, again: bool = True, key: str | None = None, aside: bool = False
     ) -> list[Any | BackendError]:

@@ -86,6 +86,9 @@ class RedisConfigurationStore(ConfigurationStore[RedisConfigurationSettings]):
     async def ping(self) -> None:
         await self._open().call("PING")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def get(self, request: GetConfigurationRequest) -> Items:
         texts = await self._read(request.keys or await self._all_keys())
         return {key: _item(text) for key, text in texts.items() if text is not None and _item(text).value}

@@ -72,6 +72,9 @@ class RedisLockStore(LockStore[RedisLockSettings]):
     async def ping(self) -> None:
         await self._open().call("PING")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def try_lock(self, request: TryLockRequest) -> bool:
         command = ("SET", request.resource, request.owner, "EX", request.expiry, "NX")
         return await self._open().call(*command, again=False) is not None

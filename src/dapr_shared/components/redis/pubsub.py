@@ -145,6 +145,9 @@ class RedisPubSub(PubSub[RedisPubSubSettings]):
         if self._problem is not None:
             raise self._problem
 
+    async def backend_time(self) -> float:
+        return await self._open().client.time()
+
     async def publish(self, request: PublishRequest) -> None:
         command = self._add(request.topic, request.data, request.content_type, request.metadata)
         try:

@@ -107,6 +107,9 @@ class RedisStateStore(StateStore[RedisStateSettings]):
     async def ping(self) -> None:
         await self._open().call("PING")
 
+    async def backend_time(self) -> float:
+        return await self._open().time()
+
     async def get(self, request: GetRequest) -> StateValue | None:
         return _value(await self._open().run(scripts.GET, (request.key,)))
 

@@ -39,7 +39,9 @@ FEW_FILES = 4096
 async def findings(views: Views, metrics: DaprMetrics, ring: LogRing) -> list[Finding]:
     """All findings, in the order in which a reader would look."""
     records = list(views.parts.apps.apps())
-    components, subscriptions = await asyncio.gather(views.components(), views.subscriptions())
+    components, subscriptions, clocks = await asyncio.gather(
+        views.components(), views.subscriptions(), views.backend_clocks()
+    )
     files = await asyncio.to_thread(_files, views, records)
     return [
         *_group("apps", _apps(views.apps()), f"{_count(len(records), 'app')} reachable as far as they have a channel"),
@@ -48,6 +50,7 @@ async def findings(views: Views, metrics: DaprMetrics, ring: LogRing) -> list[Fi
         *_group("subscriptions", _subscriptions(subscriptions), f"{_count(len(subscriptions), 'subscription')} active"),
         *_group("file permissions", files, "secrets files, key files and resource files are closed to others"),
         *_group("clock", _clock(views.clock_jump()), "has not jumped since the instance started"),
+        *clocks,
         *_group("log", _log(metrics, ring), "no defect since the start, no error among the recent lines"),
         *_group("open files", _open_files(), f"the limit is at least {FEW_FILES}"),
     ]
@@ -173,7 +176,8 @@ def _subscriptions(rows: Iterable[SubscriptionRow]) -> Iterable[Finding]:
 
 def _files(views: Views, records: Iterable[RegisteredApp]) -> list[Finding]:
     secrets: list[Path] = []
-    keys: list[Path] = []
+    tls = views.parts.tls
+    keys = [tls.served.files.key] if tls is not None else []
     resources: set[Path] = set()
     for one in views.parts.registry.running():
         resources.add(Path(one.definition.resource.origin.file))

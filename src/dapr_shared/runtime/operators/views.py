@@ -25,6 +25,7 @@ from dapr_shared.runtime.operators.answers import (
     Metrics,
     SubscriptionRow,
 )
+from dapr_shared.runtime.operators.backend_clocks import backend_clocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from dapr_shared.identity.caller import RegisteredApp
     from dapr_shared.observability.metrics import Registry
     from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.operators.answers import Finding
 
 PING_TIMEOUT = 2.0
 """Seconds that a backend may take to say that it is there."""
@@ -77,6 +79,10 @@ class Views:
     def clock_jump(self) -> float:
         """Seconds by which the time of day has moved against the time that has passed, since the start."""
         return (self._clock.now() - self._started).total_seconds() - (perf_counter() - self._begun)
+
+    async def backend_clocks(self) -> list[Finding]:
+        """Whether the backends that have a clock of their own show this machine's time."""
+        return await backend_clocks(self.parts.registry.running(), self._clock)
 
     def apps(self) -> list[AppRow]:
         """All apps, by namespace and id."""
