@@ -40,6 +40,10 @@ MODULES = {
     ),
     "components_pb": ("dapr/proto/components/v1/", "Messages of dapr.proto.components.v1: pluggable components."),
     "common_pb": ("dapr/proto/common/v1/", "Messages of dapr.proto.common.v1."),
+    "internals_pb": (
+        "dapr/proto/internals/v1/",
+        "Messages of dapr.proto.internals.v1: what instances and sidecars say to each other.",
+    ),
     "rpc_pb": ("google/rpc/", "Messages of google.rpc: a status and its details."),
     "wellknown_pb": ("google/protobuf/", "Messages of google.protobuf that Dapr's protocol uses."),
     "reflection_pb": ("grpc/reflection/v1/", "Messages of grpc.reflection.v1."),

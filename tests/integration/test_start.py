@@ -39,7 +39,7 @@ DAPRD_FLAGS = [
     ("config", ""), ("resources-path", ""), ("components-path", ""), ("control-plane-address", ""),
     ("control-plane-namespace", "default"), ("control-plane-trust-domain", "localhost"), ("sentry-address", ""),
     ("sentry-request-jwt-audiences", "a,b"), ("enable-mtls", "false"), ("dapr-http-port", "{http}"),
-    ("dapr-grpc-port", "{grpc}"), ("dapr-internal-grpc-port", ""), ("dapr-internal-grpc-listen-address", ""),
+    ("dapr-grpc-port", "{grpc}"), ("dapr-internal-grpc-port", ""), ("dapr-internal-grpc-listen-address", "127.0.0.1"),
     ("dapr-listen-addresses", "127.0.0.1"), ("dapr-public-port", "{public}"),
     ("dapr-public-listen-address", "127.0.0.1"), ("profile-port", "7777"), ("enable-profiling", "false"),
     ("unix-domain-socket", ""), ("max-body-size", "4Mi"), ("dapr-http-max-request-size", "-1"),
@@ -53,7 +53,7 @@ DAPRD_FLAGS = [
 ]  # fmt: skip
 """Every flag of daprd that takes a value, with one that it takes (reference daprd-flags §2)."""
 WITHOUT_EFFECT = [
-    "--allowed-origins", "--app-binding-options-timeout", "--dapr-internal-grpc-port", "--enable-mtls",
+    "--allowed-origins", "--app-binding-options-timeout", "--enable-mtls",
     "--placement-host-address", "--scheduler-host-address", "--profile-port", "--actors-service",
 ]  # fmt: skip
 

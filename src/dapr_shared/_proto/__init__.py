@@ -6,6 +6,7 @@ The messages are in one module a package, written as in `from dapr_shared._proto
 - `appcallback_pb`: the callbacks of dapr.proto.runtime.v1: what apps are sent;
 - `common_pb`: dapr.proto.common.v1;
 - `components_pb`: dapr.proto.components.v1: pluggable components;
+- `internals_pb`: dapr.proto.internals.v1: what instances and sidecars say to each other;
 - `rpc_pb`: google.rpc, the status of an error and its details;
 - `wellknown_pb`: google.protobuf: `Any`, `Empty`, `Struct`, `Duration`, `Timestamp`, the wrappers;
 - `reflection_pb`, `reflection_alpha_pb`: grpc.reflection.v1 and v1alpha.

@@ -38,6 +38,7 @@ from dapr_shared.wire.http.messages import BodyError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from dapr_shared.blocks.invoke_peers import PeerCalls
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.identity.caller import Caller
     from dapr_shared.observability.dapr_metrics import DaprMetrics
@@ -105,7 +106,9 @@ class InvokeBlock:
         *,
         serves: Serves,
         spans: SpanTable | None = None,
+        peers: PeerCalls | None = None,
     ) -> None:
+        """`peers`: how apps of other instances are called; `None`: there is no name resolution, and none is."""
         self._channels = channels
         self._targets = targets
         self._policies = policies
@@ -113,6 +116,7 @@ class InvokeBlock:
         self._events = events
         self._serves = serves
         self._spans = spans or SpanTable()
+        self._peers = peers
 
     async def invoke(
         self,
@@ -133,6 +137,11 @@ class InvokeBlock:
         """
         path = normalize_method(target, method)
         channel, ref = self._channel(caller, target)
+        if channel is None:
+            peers, callee = self._of_peers(caller, target)
+            return await peers.invoke(
+                caller, callee, target, path, verb=verb, query=query, headers=headers, body=body, trace=trace
+            )
         if ref is not None:
             self._authorize(caller, ref, target, "/" + path, verb)
         span = self._begin_span(caller, ref, f"CallLocal/{ref.app_id}/{path}", trace) if ref is not None else None
@@ -148,20 +157,18 @@ class InvokeBlock:
             forwarded += binary_trace(trace)
         started = perf_counter()
         try:
-            # No retry here: Dapr's built-in ones are for peers, whose connection may be lost (http-api §3); a local app
-            # that refuses is answered at once, and so is a service outside.
+            # No retry here: Dapr's built-in ones are for peers, whose connection may be lost (`invoke_peers.py`); a local
+            # app that refuses is answered at once, and so is a service outside.
             answer = await channel.invoke(
                 InvokeRequest(path, verb, query, forwarded, body, content_type, str(caller.ref))
             )
-        except ChannelError as error:
+        except (ChannelError, BodyError) as error:
+            if span is not None:
+                span.end(str(error))
+            if isinstance(error, BodyError):  # http-api §1: a body over the limit is a failed invocation
+                raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
             self._events.invocation_failed(caller.ref, target, type(error).__name__, str(error))
-            if span is not None:
-                span.end(str(error))
             raise _channel_failure(target, error) from error
-        except BodyError as error:  # http-api §1: for an invocation a body over the limit is a failed invocation
-            if span is not None:
-                span.end(str(error))
-            raise errors.INVOKE_FAILED(app=target, detail=f"request body: {error}") from error
         self._count(caller, ref.app_id if ref else EXTERNAL, body, answer, (perf_counter() - started) * 1000)
         if span is not None:
             span.end()  # the callee has answered; what it answered is the caller's span's to say, as in Dapr
@@ -198,6 +205,12 @@ class InvokeBlock:
         Raises `INVOKE_…` rows as `invoke` does, and `GrpcError` as the app answered it.
         """
         channel, ref = self._channel(caller, target)
+        if channel is None:
+            peers, callee = self._of_peers(caller, target)
+            async with aclosing(peers.proxy(caller, callee, target, call, messages, trace)) as answers:
+                async for message in answers:
+                    yield message
+            return
         if ref is not None:
             self._authorize(caller, ref, target, call.method, "NONE")
         if ref is None or not isinstance(channel, GrpcAppChannel):
@@ -228,7 +241,13 @@ class InvokeBlock:
             if span is not None:
                 span.end(code.name if code is not GrpcCode.OK else None)
 
-    def _channel(self, caller: Caller, target: str) -> tuple[Invokable, AppRef | None]:
+    def _of_peers(self, caller: Caller, target: str) -> tuple[PeerCalls, AppRef]:
+        if self._peers is None or "://" in target:
+            raise errors.INVOKE_NOT_FOUND(app=target)
+        return self._peers, parse_target(caller, target)
+
+    def _channel(self, caller: Caller, target: str) -> tuple[Invokable | None, AppRef | None]:
+        """How the target is called, and which app of this instance it is; neither: what only a peer may know."""
         if "://" not in target:
             ref = parse_target(caller, target)
             if self._serves(ref):
@@ -244,8 +263,6 @@ class InvokeBlock:
             if error.row is errors.INVOKE_DENIED:
                 self._events.access_refused(caller.ref, "external_url", "InvokeService", target)
             raise
-        if channel is None:
-            raise errors.INVOKE_NOT_FOUND(app=target)
         return channel, None
 
     def _authorize(self, caller: Caller, callee: AppRef, target: str, operation: str, verb: str) -> None:

@@ -60,6 +60,7 @@ _NEVER_PROXIED = frozenset(
         "dapr-api-token",
         "dapr-app-id",
         "dapr-callee-app-id",
+        "dapr-callee-namespace",
         "dapr-caller-app-id",
         "dapr-caller-namespace",
         "dapr-stream",

@@ -7,13 +7,9 @@ Step 6a of the request road and last step of the delivery road: invocations beco
 from __future__ import annotations
 
 import asyncio
-import base64
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import msgspec
-from google.protobuf import json_format
-
-from dapr_shared._proto import common_pb, pool, rpc_pb, wellknown_pb
+from dapr_shared._proto import common_pb, wellknown_pb
 from dapr_shared.channel.base import (
     AppChannel,
     ChannelConfigurationError,
@@ -23,6 +19,7 @@ from dapr_shared.channel.base import (
 )
 from dapr_shared.channel.concurrency import DEFAULT_WAITING
 from dapr_shared.channel.tls import read_pem
+from dapr_shared.contracts.grpc_status import VERBS, as_headers, status_response
 from dapr_shared.contracts.invocation import (
     AppTimeoutError,
     AppUnreachableError,
@@ -50,32 +47,6 @@ _UNLIMITED = 2**31 - 1
 """What a protobuf message can hold."""
 
 _TOKEN_KEY = "dapr-api-token"  # noqa: S105 - the key, not a token
-
-_VERBS = {
-    name: common_pb.HTTPExtension.Verb.Value(name)
-    for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-}
-
-HTTP_STATUS = {
-    GrpcCode.OK: 200,
-    GrpcCode.CANCELLED: 408,
-    GrpcCode.UNKNOWN: 500,
-    GrpcCode.INVALID_ARGUMENT: 400,
-    GrpcCode.DEADLINE_EXCEEDED: 504,
-    GrpcCode.NOT_FOUND: 404,
-    GrpcCode.ALREADY_EXISTS: 409,
-    GrpcCode.PERMISSION_DENIED: 403,
-    GrpcCode.RESOURCE_EXHAUSTED: 429,
-    GrpcCode.FAILED_PRECONDITION: 400,
-    GrpcCode.ABORTED: 409,
-    GrpcCode.OUT_OF_RANGE: 400,
-    GrpcCode.UNIMPLEMENTED: 501,
-    GrpcCode.INTERNAL: 500,
-    GrpcCode.UNAVAILABLE: 503,
-    GrpcCode.DATA_LOSS: 500,
-    GrpcCode.UNAUTHENTICATED: 401,
-}
-"""The HTTP status that an HTTP caller sees for an app's gRPC status (reference grpc-api §1.3)."""
 
 # What gRPC says when it has no connection, as opposed to having lost one with the call on it.
 _NOT_CONNECTED = (
@@ -167,18 +138,18 @@ class GrpcAppChannel(AppChannel):
                 raise lost(exc, self._where) from exc
             if self._client is not client:
                 raise ChannelError(f"the channel to app {self.ref} was closed during the call") from exc
-            return _status_response(exc)
+            return status_response(exc)
         try:
             reply = common_pb.InvokeResponse.FromString(answer.data)
         except Exception as exc:  # protobuf's DecodeError has no public base class of its own
             raise ChannelError(f"{self._where}: the answer of OnInvoke is not an InvokeResponse") from exc
         return InvokeResponse(
             200,
-            _as_headers(answer.initial),
+            as_headers(answer.initial),
             reply.data.value,
             reply.content_type.encode() or None,
             grpc_status=(GrpcCode.OK, "", b""),
-            trailers=_as_headers(answer.trailers),
+            trailers=as_headers(answer.trailers),
         )
 
     async def _probe(self, health: HealthProperties) -> HealthAnswer:
@@ -202,7 +173,7 @@ def _on_invoke(request: InvokeRequest) -> bytes:
             data=wellknown_pb.Any(value=cast("bytes", request.body)),  # `invoke` has read it
             content_type=(request.content_type or b"").decode("latin-1"),
             http_extension=common_pb.HTTPExtension(
-                verb=_VERBS.get(request.verb, 0), querystring=request.query.decode("latin-1")
+                verb=VERBS.get(request.verb, 0), querystring=request.query.decode("latin-1")
             ),
         )
         return message.SerializeToString()
@@ -239,10 +210,6 @@ def _as_metadata(headers: Headers) -> list[tuple[str, str | bytes]]:
     return metadata
 
 
-def _as_headers(metadata: Metadata) -> Headers:
-    return [(key.encode(), value if isinstance(value, bytes) else value.encode("latin-1")) for key, value in metadata]
-
-
 def lost(error: GrpcError, where: str) -> ChannelError:
     """Why there is no connection; only one that was never made leaves no doubt that the app has seen nothing."""
     text = error.message.lower()
@@ -250,43 +217,3 @@ def lost(error: GrpcError, where: str) -> ChannelError:
         return ChannelError(f"{where}: the connection was lost: {error.message}")
     detail = "connection refused" if "connection refused" in text else error.message
     return AppUnreachableError(f"dial tcp {where}: {detail}")
-
-
-def _status_response(error: GrpcError) -> InvokeResponse:
-    """An app's status other than OK, as HTTP callers and gRPC callers want it."""
-    details = b""
-    for key, value in error.trailers:
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            details = value
-    return InvokeResponse(
-        HTTP_STATUS[error.code],
-        _as_headers(error.initial),
-        msgspec.json.encode(_status_json(error, details)),
-        b"application/json",
-        grpc_status=(error.code, error.message, details),
-        trailers=_as_headers([(key, value) for key, value in error.trailers if key != "grpc-status-details-bin"]),
-    )
-
-
-def _status_json(error: GrpcError, details: bytes) -> dict[str, Any]:
-    """The google.rpc.Status in the JSON form of protobuf; fields without a value are left out, as Go does."""
-    status: dict[str, Any] = {"code": int(error.code)}
-    if error.message:
-        status["message"] = error.message
-    if details:
-        try:
-            parsed = rpc_pb.Status.FromString(details)
-        except Exception:  # noqa: BLE001 - protobuf's DecodeError; without its details the status is still true
-            return status
-        listed = [_detail_json(detail) for detail in parsed.details]
-        if listed:
-            status["details"] = listed
-    return status
-
-
-def _detail_json(detail: wellknown_pb.Any) -> dict[str, Any]:
-    """One detail; of a type that is the app's own, the bytes."""
-    try:
-        return json_format.MessageToDict(detail, descriptor_pool=pool())
-    except (TypeError, json_format.Error, ValueError):
-        return {"@type": detail.type_url, "value": base64.b64encode(detail.value).decode("ascii")}

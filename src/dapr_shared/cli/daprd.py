@@ -18,7 +18,11 @@ from dapr_shared.observability.log_safety import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ON_LOOPBACK: dict[str, Any] = {"dapr_listen_addresses": ("127.0.0.1",), "metrics_listen_address": "127.0.0.1"}
+ON_LOOPBACK: dict[str, Any] = {
+    "dapr_listen_addresses": ("127.0.0.1",),
+    "dapr_internal_grpc_listen_address": "127.0.0.1",
+    "metrics_listen_address": "127.0.0.1",
+}
 """What `dapr-shared run` has in place of daprd's defaults (design §5.19)."""
 WAIT_SECONDS = 60.0
 WAIT_INTERVAL = 0.1

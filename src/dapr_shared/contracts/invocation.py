@@ -88,3 +88,7 @@ class AppNotHealthyError(ChannelError):
 
 class ChannelBusyError(ChannelError):
     """Too many calls wait for the app."""
+
+
+class CallDeniedError(ChannelError):
+    """The instance of the app does not let the caller call it."""

@@ -316,6 +316,34 @@ PROXY_NO_TARGET = ErrorRow(
     "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found",
     "Send the target app's id in the gRPC metadata dapr-app-id.",
 )
+PEER_APP_NOT_SERVED = ErrorRow(
+    "ERR_DIRECT_INVOKE",
+    404,
+    _C.NOT_FOUND,
+    "app {app} is not served here: {detail}",
+    "Check which instance serves the app, and where the caller's name resolution finds it.",
+)
+PEER_CALL_DENIED = ErrorRow(
+    "ERR_DIRECT_INVOKE",
+    403,
+    _C.PERMISSION_DENIED,
+    "{detail}",
+    "Without mTLS no caller of another instance is known: only accessControl.defaultAction of the app lets it in.",
+)
+PEER_CALL_FAILED = ErrorRow(
+    "ERR_DIRECT_INVOKE",
+    500,
+    _C.INTERNAL,
+    "error invoking app channel: {detail}",
+    "Check that the app is running and reachable at its channel's address; see the detail.",
+)
+PEER_CALL_INVALID = ErrorRow(
+    "ERR_DIRECT_INVOKE",
+    400,
+    _C.INVALID_ARGUMENT,
+    "parsing InternalInvokeRequest error: {detail}",
+    "The caller is no instance or daprd sidecar that this one understands; see the detail.",
+)
 
 # State -------------------------------------------------------------------------------------------------------------
 STATE_NOT_CONFIGURED = ErrorRow(

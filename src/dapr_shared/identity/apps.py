@@ -50,6 +50,7 @@ class AppRegistry:
         self._single = Caller(single, (Evidence.SINGLE_APP,)) if single else None
         self._api_token_digest = _digest(api_token.encode()) if api_token else None
         self._apps: Mapping[AppRef, RegisteredApp] = {single.ref: single} if single else {}
+        self._by_app_id: Mapping[str, Sequence[AppRef]] = _by_app_id(self._apps)
         self._by_token: Mapping[bytes, Caller] = {}
         self._by_listener: Mapping[AppRef, Caller] = {}
         self._by_both: Mapping[AppRef, Caller] = {}
@@ -73,6 +74,10 @@ class AppRegistry:
     def get(self, ref: AppRef) -> RegisteredApp | None:
         """The app, if this instance serves it."""
         return self._apps.get(ref)
+
+    def named(self, app_id: str) -> Sequence[AppRef]:
+        """The apps of this id that this instance serves: one a namespace."""
+        return self._by_app_id.get(app_id, ())
 
     def answered(self, ref: AppRef) -> Caller | None:
         """The caller that an answer of the app stands for, when the instance has called it at its own channel."""
@@ -107,6 +112,7 @@ class AppRegistry:
         self._accounts = AccountApps(records.values())
         self._generation += 1
         self._apps = records
+        self._by_app_id = _by_app_id(records)
         self._by_token = by_token
         self._by_certificate = by_certificate
         self._by_certificate_and_token = {
@@ -234,6 +240,13 @@ _TOKEN = (Evidence.TOKEN,)
 def _beside(evidence: Evidence, caller: Caller) -> Caller:
     """The same app, with one more piece of evidence."""
     return Caller(caller.record, (evidence, *caller.evidence))
+
+
+def _by_app_id(refs: Iterable[AppRef]) -> Mapping[str, Sequence[AppRef]]:
+    found: dict[str, list[AppRef]] = {}
+    for ref in refs:
+        found.setdefault(ref.app_id, []).append(ref)
+    return found
 
 
 def _by_certificate(records: Iterable[RegisteredApp]) -> dict[tuple[str, str], Caller]:

@@ -87,3 +87,15 @@ class Caller:
         ref = self.record.ref
         for name, value in (("ref", ref), ("app_id", ref.app_id), ("namespace", ref.namespace)):
             object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedCaller:
+    """Who a call from another instance says that it comes from: told to the app and counted, never a reason to allow it.
+
+    Nothing proves it without mTLS between instances, as between daprd sidecars (reference internal §2).
+    """
+
+    app_id: str
+    """Empty: it does not say."""
+    namespace: str

@@ -73,11 +73,11 @@ class BulkOperationMetrics:
 
 
 class InvocationMetrics:
-    """What one kind of service invocation counts on both ends, which are both here."""
+    """What one kind of service invocation counts, on both ends where both are here."""
 
     __slots__ = ("_counters", "_latency")
 
-    def __init__(self, counters: tuple[Counter, Counter, Counter, Counter], latency: Histogram) -> None:
+    def __init__(self, counters: tuple[Counter, ...], latency: Histogram) -> None:
         self._counters = counters
         self._latency = latency
 

@@ -197,6 +197,22 @@ class DaprMetrics:
         latency = self._invoke_latency.child(source, target, key[2])
         return self._keep(self._invocations, key, InvocationMetrics(counters, latency))
 
+    def invocation_sent(
+        self, source: str, target: str, status: int, kind: Literal["unary", "streaming"] = "unary"
+    ) -> InvocationMetrics:
+        """A service invocation of an app that another instance serves: what the caller's side counts."""
+        key = (source, target, str(status), kind)
+        counters = (
+            self._invoke_sent.child(source, target, kind),
+            self._invoke_answers.child(source, target, key[2], kind),
+        )
+        return InvocationMetrics(counters, self._invoke_latency.child(source, target, key[2]))
+
+    def invocation_received(self, source: str, target: str, status: int) -> None:
+        """Count a service invocation by an app that another instance serves, once it is answered: the callee's side."""
+        self._invoke_received.child(target, source).inc()
+        self._invoke_answered.child(target, source, str(status)).inc()
+
     def read_calls_in_flight(self, read: Callable[[], Mapping[str, int]]) -> None:
         """Have the calls in flight of each app read at every scrape; an app without any keeps a 0."""
         seen: set[str] = set()
@@ -455,6 +471,10 @@ class DaprMetrics:
         self.invocations_failed = counter(
             own + "invocation_failures_total", "Invocations that did not reach their app.", ["app_id", "reason"]
         )
+        self.peer_calls_refused = counter(
+            own + "peer_calls_refused_total", "Calls of other instances that were not allowed or are for no app of this one.",
+            ["reason"],
+        )  # fmt: skip
         self.component_write_failures = counter(
             own + "component_write_failures_total", "Writes that a component refused or lost.", ["component"]
         )

@@ -546,6 +546,21 @@ class Events:
                 **_given(problem=problem), **_held(held),
             )  # fmt: skip
 
+    def peer_call_refused(self, app: str, reason: str, caller: str, problem: str) -> None:
+        """A call of another instance was refused. `caller` is who it says it is from: nothing proves it."""
+        self.metrics.peer_calls_refused.child(reason).inc()
+        held = self._limiter.held_back("peer_call_refused", app, reason)
+        if held is not None:
+            self._invoke.warning(
+                "call from another instance refused", app_id=app, reason=reason, claimed_caller=caller, problem=problem,
+                **_held(held),
+            )  # fmt: skip
+
+    def name_resolution_missing(self, problem: str) -> None:
+        """The Configuration asks for a name resolver that cannot be: apps of other instances are not found."""
+        self.metrics.without_effect.child("nameResolution").inc()
+        self._runtime.warning("no name resolution", problem=problem)
+
     def _first(self, what: str, name: str) -> bool:
         key = (what, name)
         if key in self._told or len(self._told) >= _MOST_KEYS:

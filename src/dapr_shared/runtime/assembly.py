@@ -20,6 +20,7 @@ from dapr_shared.api.grpc.invoke import InvokeRpc, ProxyRpc
 from dapr_shared.api.grpc.lock import LockRpc
 from dapr_shared.api.grpc.pubsub import PubSubRpc
 from dapr_shared.api.grpc.secrets import SecretsRpc
+from dapr_shared.api.grpc.service_invocation import PeerFrontDoor
 from dapr_shared.api.grpc.state import StateRpc
 from dapr_shared.api.grpc.system import SystemRpc
 from dapr_shared.api.grpc.topic_stream import TopicStreamRpc
@@ -41,7 +42,9 @@ from dapr_shared.blocks.bindings.output import BindingsBlock
 from dapr_shared.blocks.configuration.block import ConfigurationBlock
 from dapr_shared.blocks.configuration.delivery import ConfigurationDelivery
 from dapr_shared.blocks.health import HealthBlock
-from dapr_shared.blocks.invoke import InvokeBlock
+from dapr_shared.blocks.invoke import InvokeBlock, normalize_method
+from dapr_shared.blocks.invoke_peers import PeerCalls
+from dapr_shared.blocks.invoke_received import ReceivedCalls
 from dapr_shared.blocks.lock import LockBlock
 from dapr_shared.blocks.metadata import MetadataBlock
 from dapr_shared.blocks.presence import Presences
@@ -70,6 +73,7 @@ from dapr_shared.runtime.components import ComponentLoader, tell_problem
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.listeners import FrontListeners
 from dapr_shared.runtime.observer import AppObserver
+from dapr_shared.runtime.peers import ServedApps, make_peers
 from dapr_shared.runtime.remembered import RememberedConfiguration, RememberedSubscriptions
 from dapr_shared.runtime.rules import Rules, SecretPolicyOfRules
 from dapr_shared.runtime.targets import ExternalTargets
@@ -85,6 +89,7 @@ if TYPE_CHECKING:
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.caller import RegisteredApp
+    from dapr_shared.mesh.peers import Peers
     from dapr_shared.observability.events import Events
     from dapr_shared.observability.logs import Logs
     from dapr_shared.resources.model import Configuration
@@ -105,6 +110,7 @@ class Parts:
     channels: ChannelTable
     connections: ExternalConnections
     targets: ExternalTargets
+    peers: Peers | None
     health: HealthBlock
     metadata: MetadataBlock
     subscriptions: SubscriptionManager
@@ -133,6 +139,8 @@ class Parts:
         stack.push_async_callback(self.registry.close)
         await self.watch.start(stack)
         await self.connections.start(stack)
+        if self.peers is not None:
+            await self.peers.start(stack)
         await self.channels.start(stack)
 
     async def close_deliveries(self, grace: float) -> None:
@@ -215,8 +223,16 @@ def assemble(
         events,
     )
     secrets = SecretsBlock(registry, SecretPolicyOfRules(rules), metrics, events)
+    peers = make_peers(settings, configuration, events, body_limit=body_limit)
     invoke = InvokeBlock(
-        channels, targets, rules, metrics, events, serves=lambda ref: apps.get(ref) is not None, spans=tracing.table
+        channels,
+        targets,
+        rules,
+        metrics,
+        events,
+        serves=lambda ref: apps.get(ref) is not None,
+        spans=tracing.table,
+        peers=PeerCalls(peers, metrics, events) if peers else None,
     )
     metadata = MetadataBlock(
         registry,
@@ -254,8 +270,13 @@ def assemble(
         *SystemRpc(metadata, shutdown).methods(),
         *InvokeRpc(invoke, body_limit=body_limit).methods(),
     ]
-    streams = [*TopicStreamRpc(streaming).streams(), *ConfigurationRpc(configuration_block).streams()]
-    grpc = GrpcFrontDoor(methods, streams, ProxyRpc(invoke), pipeline, observed)
+    grpc = GrpcFrontDoor(
+        methods,
+        [*TopicStreamRpc(streaming).streams(), *ConfigurationRpc(configuration_block).streams()],
+        ProxyRpc(invoke),
+        pipeline,
+        observed,
+    )
     grpc_engine = engine(settings.grpc_engine, events.defect)
     tls = front_tls(settings, events)
     return Parts(
@@ -268,6 +289,7 @@ def assemble(
         channels=channels,
         connections=connections,
         targets=targets,
+        peers=peers,
         health=health,
         metadata=metadata,
         subscriptions=subscriptions,
@@ -278,7 +300,15 @@ def assemble(
         http=http,
         grpc=grpc,
         public=PublicFrontDoor([*routes, *system.probes()], body_limit=body_limit),
-        listeners=FrontListeners(settings, http, grpc, grpc_engine, events, tls),
+        listeners=FrontListeners(
+            settings,
+            http,
+            grpc,
+            grpc_engine,
+            events,
+            tls,
+            _peer_door(apps, channels, rules, limits, observed, body_limit),
+        ),
         tls=tls,
         tracing=tracing,
         app_logs=AppLogs(settings, access_log, logs),
@@ -293,6 +323,23 @@ def _cluster(settings: Settings, events: Events) -> ClusterAccess | None:
     from dapr_shared.runtime.cluster import cluster_access  # noqa: PLC0415 - aiohttp, 20 MiB, for clusters alone
 
     return cluster_access(settings, events)
+
+
+def _peer_door(
+    apps: AppRegistry, channels: ChannelTable, rules: Rules, limits: CallLimits, observed: Observed, body_limit: int
+) -> PeerFrontDoor:
+    """What other instances find at the internal port."""
+    received = ReceivedCalls(
+        ServedApps(apps),
+        channels,
+        rules,
+        CallLimits(limits.per_app),
+        observed.metrics,
+        observed.events,
+        spans=observed.spans,
+        normalize=normalize_method,
+    )
+    return PeerFrontDoor(received, observed, body_limit=body_limit)
 
 
 def _stop_deliveries(subscriptions: SubscriptionManager, presences: Presences) -> Callable[[AppRef], None]:

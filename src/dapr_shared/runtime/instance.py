@@ -19,6 +19,7 @@ from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
 from dapr_shared.runtime.observer import APP_PORT
 from dapr_shared.runtime.operators.door import open_door
+from dapr_shared.runtime.peers import internal_ports
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import API_TOKEN, Sources
 from dapr_shared.runtime.try_again import TryAgain
@@ -115,8 +116,7 @@ class Instance:
             await self._reloader.start(resources)
             if not self._sources.remote:
                 await self._listen_extra()
-            if self._sources.shared_listeners:
-                await parts.listeners.open_shared(self._settings.app_id if self._settings.single_app else "")
+            await self._listen()
             if self._embedded:
                 await open_door(state_directory(self._settings.data_dir), parts, self._events, self._logs, stack)
             self._follow(stack, watched)
@@ -195,6 +195,15 @@ class Instance:
     def give_up_start(self) -> None:
         """End the start, if it still waits for its resources."""
         self._given_up.set()
+
+    async def _listen(self) -> None:
+        """Open the doors for apps and for other instances."""
+        settings, listeners = self._settings, self.parts.listeners
+        if self._sources.shared_listeners:
+            await listeners.open_shared(settings.app_id if settings.single_app else "")
+        ports = internal_ports(settings)
+        if ports:
+            await listeners.open_internal(ports)
 
     async def _listen_extra(self) -> None:
         settings, listeners = self._settings, self.parts.listeners

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dapr_shared.identity.caller import ListenerIdentity
+from dapr_shared.mesh.peers import MESSAGE_SLACK
 from dapr_shared.runtime.ports import PortTakenError, port_taken
+from dapr_shared.wire.grpc.aio import AioEngine
 from dapr_shared.wire.grpc.interface import ServerOptions
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.server import serve
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dapr_shared.api.grpc.frontdoor import GrpcFrontDoor
+    from dapr_shared.api.grpc.service_invocation import PeerFrontDoor
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.model import Listeners
@@ -56,6 +59,7 @@ class FrontListeners:
         engine: Engine,
         events: Events,
         tls: FrontTls | None = None,
+        peers: PeerFrontDoor | None = None,
     ) -> None:
         """With `tls` the shared listeners of the Dapr API speak TLS; all others are plain."""
         self._tls = tls
@@ -68,6 +72,10 @@ class FrontListeners:
         self._shared = _Open(*_bounds(settings.max_body_size, settings.read_buffer_size))
         self._limits = self._shared.limits
         self._tls_engine = tls.grpc_engine(engine) if tls else engine
+        self._peers = peers
+        # Its calls are streams, which the other engine hands on to this one.
+        self._peer_engine = AioEngine(events.defect)
+        self._internal: list[Server] = []
         self._extra: list[HttpServer] = []
         self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
 
@@ -126,6 +134,34 @@ class FrontListeners:
         self._events.listening(name, "http", server.address)
         return server.address
 
+    async def open_internal(self, ports: Sequence[int]) -> str:
+        """Open the listener for other instances on the first of these ports that is free (0: any).
+
+        Raises `PortTakenError`. Plain text: there is no mTLS between instances in this version.
+        """
+        if self._peers is None:
+            raise RuntimeError("there is no front door for peers")
+        settings = self._settings
+        body = max(settings.max_body_size, 0)
+        options = ServerOptions(
+            max_message_bytes=body + MESSAGE_SLACK if body else 0, max_metadata_bytes=settings.read_buffer_size * 1024
+        )
+        identity = ListenerIdentity("internal")
+        for port in ports:
+            where = _joined(settings.dapr_internal_grpc_listen_address, port)
+            try:
+                server = await self._peer_engine.serve(
+                    where, self._peers.table(), self._peers.unknown(), listener=identity, options=options
+                )
+            except OSError as error:
+                if port != ports[-1]:
+                    continue
+                raise port_taken(where, "--dapr-internal-grpc-port", error) from error
+            self._internal.append(server)
+            self._events.listening(identity.name, "grpc", server.address)
+            return server.address
+        return ""
+
     async def open_of_app(self, ref: AppRef, listeners: Listeners) -> None:
         """Open the listeners that belong to an app. Raises `PortTakenError`; then none of them is open."""
         settings = self._settings
@@ -172,7 +208,7 @@ class FrontListeners:
     async def drain(self, grace: float | None) -> None:
         """Stop accepting everywhere and wait for what is in flight, at most `grace` seconds (`None`: no limit)."""
         shared = self._shared
-        everything = _Open(shared.limits, shared.options, list(shared.http), list(shared.grpc))
+        everything = _Open(shared.limits, shared.options, list(shared.http), [*shared.grpc, *self._internal])
         for _, opened in self._of_apps.values():
             everything.http += opened.http
             everything.grpc += opened.grpc

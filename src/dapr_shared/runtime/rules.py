@@ -88,6 +88,11 @@ class Rules:
             return _NOT_SERVED
         return rules.access.decide(caller.ref, of_caller.trust_domain, operation, verb)
 
+    def decide_unproved(self, callee: AppRef, operation: str, verb: str) -> Decision:
+        """Whether the callee's access control lets a caller in that nothing proves: its default action decides."""
+        rules = self._apps.get(callee)
+        return rules.access.decide(None, "", operation, verb) if rules is not None else _NOT_SERVED
+
     def secret_allowed(self, caller: Caller, store: str, name: str) -> bool:
         """Whether the caller's scopes open a secret."""
         rules = self._apps.get(caller.ref)

@@ -90,10 +90,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Front doors
     dapr_http_port: Annotated[int, Flag("Port of the HTTP API.", _P)] = 3500
     dapr_grpc_port: Annotated[int, Flag("Port of the gRPC API.", _P)] = 50001
-    dapr_internal_grpc_port: Annotated[int, Flag("Port for other instances.", _P, effect=False)] = 0
-    dapr_internal_grpc_listen_address: Annotated[
-        str, Flag("Address to listen on for other instances.", effect=False)
-    ] = ""
+    dapr_internal_grpc_port: Annotated[
+        int,
+        Flag(
+            "Port where other instances and daprd sidecars call the apps of this one. 0: with --app-id a port of its own, "
+            "else none outside a cluster.",
+            _P,
+        ),
+    ] = 0
+    dapr_internal_grpc_listen_address: Annotated[str, Flag("Address of --dapr-internal-grpc-port; empty: all.")] = ""
     dapr_listen_addresses: Annotated[tuple[str, ...], Flag("Addresses of the HTTP and gRPC API; empty: all.", _L)] = ()
     dapr_public_port: Annotated[int, Flag("Port that serves health (and metadata in single-app mode).", _P)] = 0
     dapr_public_listen_address: Annotated[str, Flag("Address of the public port; empty: all.")] = ""

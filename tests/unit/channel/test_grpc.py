@@ -11,7 +11,8 @@ import pytest
 
 from dapr_shared._proto import common_pb, rpc_pb, wellknown_pb
 from dapr_shared.channel.base import ChannelConfigurationError, ChannelProperties, HealthProperties
-from dapr_shared.channel.grpc import HTTP_STATUS, GrpcAppChannel
+from dapr_shared.channel.grpc import GrpcAppChannel
+from dapr_shared.contracts.grpc_status import HTTP_STATUS
 from dapr_shared.contracts.invocation import (
     AppNotHealthyError,
     AppTimeoutError,

@@ -308,6 +308,18 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         '[warning] dapr.runtime.invoke: invocation failed app_id=shop namespace=prod target=back reason=unreachable problem="connection refused"',
         'invocation_failures_total{app_id="shop",reason="unreachable"} 1',
     ),
+    (
+        "peer_call_refused",
+        lambda e: e.peer_call_refused("back", "not_served", "shop", "no such app"),
+        '[warning] dapr.runtime.invoke: call from another instance refused app_id=back reason=not_served claimed_caller=shop problem="no such app"',
+        'peer_calls_refused_total{reason="not_served"} 1',
+    ),
+    (
+        "name_resolution_missing",
+        lambda e: e.name_resolution_missing("mdns is not there"),
+        '[warning] dapr.runtime: no name resolution problem="mdns is not there"',
+        'without_effect_total{name="nameResolution"} 1',
+    ),
     ("subscriptions_unknown", lambda e: e.subscriptions_unknown(SHOP, "refused"), "[warning] dapr.runtime.pubsub: subscriptions not read app_id=shop namespace=prod problem=refused", 'subscription_problems_total{app_id="shop",problem="unknown"} 1'),
     ("subscription_started", lambda e: e.subscription_started(SHOP, "ps", "t"), "[info   ] dapr.runtime.pubsub: subscription started app_id=shop namespace=prod pubsub=ps topic=t", 'subscription_changes_total{app_id="shop",change="started"} 1'),
     ("subscription_paused", lambda e: e.subscription_paused(SHOP, "ps", "t", "away"), "[info   ] dapr.runtime.pubsub: subscription paused app_id=shop namespace=prod pubsub=ps topic=t reason=away", 'subscription_changes_total{app_id="shop",change="paused"} 1'),

@@ -163,6 +163,7 @@ def test_services_are_complete() -> None:
         "dapr.proto.components.v1.InputBinding": 3,
         "dapr.proto.components.v1.OutputBinding": 4,
         "dapr.proto.components.v1.SecretStore": 5,
+        "dapr.proto.internals.v1.ServiceInvocation": 5,
         "dapr.proto.runtime.v1.Dapr": 94,
         "dapr.proto.runtime.v1.AppCallback": 7,
         "dapr.proto.runtime.v1.AppCallbackHealthCheck": 1,

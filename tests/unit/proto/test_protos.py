@@ -92,8 +92,9 @@ def without_known(facts: Facts) -> Facts:
 
 
 def test_files_are_those_of_dapr() -> None:
-    """Our proto/ has exactly the files that Dapr's Python SDK ships, and those of pluggable components, which it lacks."""
-    ours = {path for path in file_descriptors() if path.startswith("dapr/") and "/components/" not in path}
+    """Our proto/ has exactly the files that Dapr's Python SDK ships, and what it lacks: of components and sidecars."""
+    lacking = ("/components/", "/internals/")
+    ours = {path for path in file_descriptors() if path.startswith("dapr/") and not any(p in path for p in lacking)}
     assert ours == {file.name for file in dapr_files()}
 
 

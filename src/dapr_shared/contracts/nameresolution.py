@@ -1,0 +1,42 @@
+"""What a name resolver promises: where the instance or sidecar that serves an app listens for others.
+
+Step 6c of the request road, before a peer is called. A resolver is chosen by `spec.nameResolution` of the instance's
+Configuration and is no Component: apps cannot name it. Facts: reference behaviours §9, components §10.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from dapr_shared.contracts.settings import Settings
+
+if TYPE_CHECKING:
+    from dapr_shared.core.ids import AppRef
+
+S = TypeVar("S", bound=Settings)
+
+
+class ResolveError(Exception):
+    """No address is known for an app; the message says which name was asked for, and why it has none."""
+
+
+class NameResolver(ABC, Generic[S]):
+    """Makes addresses of app ids. Construction has no side effects; raises `SettingError` for settings that are wrong."""
+
+    settings_type: ClassVar[type[Settings]]
+    """The class that `nameResolution.configuration` is decoded to."""
+    cache_seconds: ClassVar[float] = 0.0
+    """How long an answer may be used again; 0: ask each time, as it costs nothing."""
+
+    def __init__(self, settings: S, *, port: int) -> None:
+        """`port` is this instance's own port for others, which the others are assumed to have too (as in Dapr)."""
+        self.settings = settings
+        self.port = port
+
+    @abstractmethod
+    def target(self, app: AppRef) -> str:
+        """`host:port` of the app's peers; the host is a name, which stands for all of them, or an address.
+
+        The names are looked up by who calls this (`mesh/names.py`). Raises `ResolveError`.
+        """
