@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Daprd:
     """One running daprd; its app is the only one."""
 
-    def __init__(self, http_port: int, grpc_port: int) -> None:
+    def __init__(self, http_port: int, grpc_port: int, internal_port: int, process: subprocess.Popen[bytes]) -> None:
         self.http = f"127.0.0.1:{http_port}"
         self.grpc = f"127.0.0.1:{grpc_port}"
+        self.internal_port = internal_port
+        self.process = process
 
-    def ask(self, method: str, target: str, body: bytes | None = None) -> Answer:
+    def ask(self, method: str, target: str, body: bytes | None = None, **options: Any) -> Answer:
         """One HTTP request."""
-        return ask(self.http, method, target, body)
+        return ask(self.http, method, target, body, **options)
 
 
 def daprd_path() -> str:
@@ -69,7 +71,7 @@ def daprd(
             stderr=subprocess.STDOUT,
         )
     try:
-        made = Daprd(http_port, grpc_port)
+        made = Daprd(http_port, grpc_port, internal, process)
         deadline = time.monotonic() + PATIENCE
         while not _ready(made, ready):
             assert process.poll() is None, log_path.read_text()

@@ -46,13 +46,15 @@ class ReceivedRequest:
     )  # fmt: skip
 
     def __init__(self, message: internals_pb.InternalInvokeRequest) -> None:
-        metadata = _lower(message.metadata)
-        self.callee = _first(metadata, DESTINATION) or _first(metadata, "dapr-callee-app-id")
+        given = message.metadata
+        # In just this spelling a sidecar says it itself; it passes on `Dapr-Caller-App-Id` of its app beside it.
+        self.callee = _exact(given, DESTINATION) or _exact(given, "dapr-callee-app-id")
         """The app id; empty: the one app that is there."""
-        self.caller = _first(metadata, "dapr-caller-app-id")
-        self.caller_namespace = _first(metadata, "dapr-caller-namespace")
-        self.from_grpc = _first(metadata, "content-type").startswith("application/grpc")
+        self.caller = _exact(given, "dapr-caller-app-id")
+        self.caller_namespace = _exact(given, "dapr-caller-namespace")
+        self.from_grpc = _exact(given, "content-type").startswith("application/grpc")
         """Whether the caller used gRPC; its body has no length to announce."""
+        metadata = _lower(given)
         self.content_length = _length(metadata)
         request = message.message
         self.method = request.method
@@ -170,6 +172,11 @@ def _lower(metadata: Mapping[str, internals_pb.ListStringValue]) -> dict[str, li
     for key in metadata:
         lower.setdefault(key.lower(), []).extend(metadata[key].values)
     return lower
+
+
+def _exact(metadata: Mapping[str, internals_pb.ListStringValue], name: str) -> str:
+    values = metadata[name].values if name in metadata else ()
+    return values[0] if values else ""
 
 
 def _first(metadata: Mapping[str, list[str]], name: str) -> str:

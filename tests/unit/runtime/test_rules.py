@@ -92,3 +92,14 @@ def test_wrong_rules_name_their_place():
     wrong = {"accessControl": {"defaultAction": "perhaps"}}
     with pytest.raises(SecurityConfigurationError, match="perhaps"):
         rules_of(record("a", configuration=wrong))
+
+
+def test_a_caller_that_nothing_proves_gets_the_default_action():
+    """For a call of another instance no policy counts, whatever app it is said to be from."""
+    policy = {"appId": "a", "namespace": "default", "trustDomain": "public", "defaultAction": "allow"}
+    closed = {"accessControl": {"policies": [policy]}}
+    rules = rules_of(record("a"), record("b", configuration=closed), record("c"))
+    assert rules.decide(caller(record("a")), AppRef("b"), "/x", "GET").allowed
+    assert not rules.decide_unproved(AppRef("b"), "/x", "GET").allowed
+    assert rules.decide_unproved(AppRef("c"), "/x", "GET").allowed
+    assert not rules.decide_unproved(AppRef("removed"), "/x", "GET").allowed

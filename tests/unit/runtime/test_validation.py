@@ -106,6 +106,7 @@ def test_what_is_right_has_no_problem(check, tmp_path):
         ([TRACED.format("otel: {endpointAddress: 'h:1', protocol: thrift}")], "error", 6, "spec.tracing.otel.protocol", "'thrift' is not one of http, grpc"),
         ([TRACED.format("otel: {endpointAddress: 'h:1', protocol: grpc, timeout: soon}")], "error", 6, "spec.tracing.otel.timeout", "soon"),
         ([TRACED.format("zipkin: {endpointAddress: 'localhost:9411'}")], "error", 6, "spec.tracing.zipkin.endpointAddress", "is not a URL such as"),
+        ([TRACED.format("otel: {}") + "  nameResolution: {component: mdns}\n"], "error", 7, "spec.nameResolution.component", "mdns is not available in this version"),
         ([component("s", "state.in-memory"), component("s", "state.in-memory")], "error", 10, "metadata.name", "the name is taken by"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from dapr_shared.blocks.pubsub.routing import RuleError, compile_match
 from dapr_shared.channel.base import ChannelConfigurationError
 from dapr_shared.channel.external import ExternalConnections, HttpTarget
 from dapr_shared.components.catalog import block_of
+from dapr_shared.components.nameresolution.table import NameResolutionError, make_resolver
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resiliency.policy_set import PolicySet, ResiliencyError
 from dapr_shared.resources.errors import did_you_mean
@@ -128,6 +129,11 @@ class References:
         except TracingConfigurationError as error:
             field, _, problem = str(error).partition(" ")
             self._error(configuration.origin, f"spec.{field.removesuffix(':')}", problem)
+        try:
+            make_resolver(configuration.spec.get("nameResolution"), port=1)
+        except NameResolutionError as error:
+            field, _, problem = str(error).partition(": ")
+            self._error(configuration.origin, field, problem)
 
     # Components and what refers to them ------------------------------------------------------------------------------
     def _scopes(self, origin: Origin, scopes: Iterable[str]) -> None:
