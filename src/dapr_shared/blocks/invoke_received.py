@@ -211,10 +211,7 @@ class ReceivedCalls:
             self._limits.leave(callee)
             self._metrics.invocation_received(claimed.app_id or UNKNOWN, callee.app_id, status)
             if span is not None:
-                if problem:
-                    span.end(problem)
-                else:
-                    span.end_with_status(status)
+                span.end(problem or None)  # an answer is no failure, whatever its status, as in `invoke.py`
 
     def _path(self, callee: AppRef, method: str) -> str:
         try:
