@@ -61,13 +61,16 @@ def test_2_no_secrets_of_the_cluster():
         ("shop", "my-dapr-shared-chart"): [
             {
                 "apiGroups": ["dapr.io"],
-                "resources": ["components", "configurations", "httpendpoints", "resiliencies", "subscriptions"],
-                "verbs": ["get", "list", "watch"],
-            },
-            {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+                "resources": ["components", "httpendpoints", "resiliencies", "subscriptions"],
+                "verbs": ["list", "watch"],
+            }
         ],
         ("shop", "my-dapr-shared-chart-secrets"): [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
     }
+    named = rules(render(shared(daprd={"config": "appconfig"})))["shop", "my-dapr-shared-chart-own"]
+    assert [(each["resources"], each["resourceNames"], each["verbs"]) for each in named] == [
+        (["configurations"], ["appconfig"], ["get"]),
+    ]  # fmt: skip
 
 
 def test_2_roles_of_many_apps():
@@ -79,7 +82,7 @@ def test_2_roles_of_many_apps():
     assert set(found) == {
         ("shop", "my-dapr-shared-chart"),
         ("shop", "my-dapr-shared-chart-secrets"),
-        ("shop", "my-dapr-shared-chart-lease"),
+        ("shop", "my-dapr-shared-chart-own"),
         ("tools", "my-dapr-shared-chart:shop:watch"),
         ("tools", "my-dapr-shared-chart:shop:secrets"),
     }
@@ -87,10 +90,10 @@ def test_2_roles_of_many_apps():
     (read,) = found["tools", "my-dapr-shared-chart:shop:secrets"]
     assert (read["verbs"], read["resourceNames"]) == (["get"], ["redis"])
     assert {(each["resources"][0], *each["verbs"]) for each in found["shop", "my-dapr-shared-chart"]} == {
-        ("components", "get", "list", "watch"),
-        ("apps", "get", "list", "watch"),
+        ("components", "list", "watch"),
+        ("apps", "list", "watch"),
         ("apps/status", "patch"),
-        ("services", "get", "list", "watch"),
+        ("services", "list", "watch"),
         ("pods", "get", "list", "watch"),
         ("events", "create", "patch"),
     }
@@ -116,6 +119,9 @@ def test_2_what_is_not_discovered_is_not_read():
     assert not {"pods", "services"} & {each["resources"][0] for each in of_apps}
     of_pods = rules(render(merged(MANY, {"shared": {"discover": ["pods"]}})))["shop", "my-dapr-shared-chart"]
     assert {each["resources"][0] for each in of_pods} == {"components", "pods", "events"}
+    proved = {"discover": ["apps"], "identity": {"serviceAccountAudience": "dapr-shared"}}
+    of_tokens = rules(render(merged(MANY, {"shared": proved})))["shop", "my-dapr-shared-chart"]
+    assert [each["verbs"] for each in of_tokens if each["resources"] == ["pods"]] == [["get"]]
     assert not rules(render(shared(rbac={"create": False})))
 
 

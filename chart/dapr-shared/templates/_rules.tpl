@@ -5,35 +5,38 @@
 {{- $multi := include "shared.multiApp" . -}}
 {{- $discover := .Values.shared.discover | default (list "apps" "services" "pods") -}}
 {{- if kindIs "string" $discover }}{{ $discover = splitList "," $discover }}{{ end -}}
-# Dapr's resources, followed as they change.
+# Dapr's resources, followed as they change. One app has one Configuration, which is read by name.
 - apiGroups: [dapr.io]
-  resources: [components, configurations, httpendpoints, resiliencies, subscriptions]
-  verbs: [get, list, watch]
-{{- if and $multi (has "apps" $discover) }}
+  resources: [components, {{ if $multi }}configurations, {{ end }}httpendpoints, resiliencies, subscriptions]
+  verbs: [list, watch]
+{{- if $multi }}
+{{- if has "apps" $discover }}
 # Apps, and what became of them.
 - apiGroups: [shared.dapr.io]
   resources: [apps]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [shared.dapr.io]
   resources: [apps/status]
   verbs: [patch]
 {{- end }}
-{{- if and $multi (has "services" $discover) }}
+{{- if has "services" $discover }}
 # Annotated Services are apps.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
-{{- if and $multi (or (has "pods" $discover) .Values.shared.identity.serviceAccountAudience (include "shared.on" .Values.shared.identity.byAddress)) }}
+{{- $followed := or (has "pods" $discover) (include "shared.on" .Values.shared.identity.byAddress) }}
+{{- if or $followed .Values.shared.identity.serviceAccountAudience }}
 # Annotated Pods are apps; a token or an address is of a Pod.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get{{ if $followed }}, list, watch{{ end }}]
 {{- end }}
 # What is wrong with an object is told beside it.
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
 {{- end -}}
 
 {{/* Where Secrets are read: one at a time, by name; with those that `apps` name. (list . namespace); "*": everywhere. */}}
@@ -60,11 +63,19 @@
   verbs: [get]
 {{- end -}}
 
-{{/* In the release's namespace: which instance writes the status of Apps. */}}
-{{- define "shared.rules.lease" -}}
+{{/* In the release's namespace: its Configuration, and which instance writes the status of Apps. May be empty. */}}
+{{- define "shared.rules.own" -}}
+{{- with .Values.shared.daprd.config -}}
+- apiGroups: [dapr.io]
+  resources: [configurations]
+  resourceNames: [{{ quote . }}]
+  verbs: [get]
+{{ end -}}
+{{- if include "shared.multiApp" . -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]
+{{- end -}}
 {{- end -}}
 
 {{/* Cluster-wide, where service account tokens prove apps. */}}
