@@ -56,7 +56,7 @@ def flags_page() -> str:
         f"## Of dapr-shared alone\n\n{table(titles, own)}\n"
         f"## Of daprd\n\n{table(titles, known)}\n"
         "## Accepted, without effect in this version\n\n"
-        f"Each says so once in the log, where it is given.\n\n{table(titles, idle)}"
+        f"Each says so once in the log, where it is given another value than its default.\n\n{table(titles, idle)}"
     )
 
 

@@ -32,7 +32,7 @@ class ParsedFlags:
         self.switches: set[str] = set()
         """Flags that do something instead of running: `help`, `version`, `build-info`, `wait`."""
         self.without_effect: list[str] = []
-        """Given flags that have no effect in this version, with their dashes."""
+        """Flags given another value than their default that have no effect in this version, with their dashes."""
         self.run_file = ""
         """What `-f` names; only where a command line may name a run file."""
         self.command: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ def _set(parsed: ParsedFlags, spec: FlagSpec, text: str) -> None:
     if spec.flag.choices and value not in spec.flag.choices:
         raise UsageError(f"--{spec.name}: {text!r} is not one of {', '.join(spec.flag.choices)}")
     parsed.values[spec.attribute] = value
-    if not spec.flag.effect and f"--{spec.name}" not in parsed.without_effect:
+    if not spec.flag.effect and value != spec.default and f"--{spec.name}" not in parsed.without_effect:
         parsed.without_effect.append(f"--{spec.name}")
 
 

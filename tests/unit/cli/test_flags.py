@@ -166,3 +166,4 @@ def test_a_flag_without_effect_is_reported_once():
     """What has no effect in this version is listed, each flag once."""
     parsed = parse(["--enable-mtls", "--enable-mtls", "--sentry-address", "x"])
     assert parsed.without_effect == ["--enable-mtls", "--sentry-address"]
+    assert parse(["--enable-mtls=false", "--sentry-address="]).without_effect == [], "the default is nothing to tell of"
