@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dapr_shared.core import errors
 from dapr_shared.core.errors import DaprError
+from dapr_shared.identity.addresses import address_of
 from dapr_shared.identity.refusal import RefusedError
 from dapr_shared.identity.service_accounts import ReviewNeededError
 
@@ -73,9 +74,12 @@ class Pipeline:
         """
         try:
             return self._apps.identify(tokens, listener, certificate)
-        except RefusedError as refused:
-            self._events.identity_refused(refused.reason, protocol, operation, peer)
-            raise refused.error from None
+        except RefusedError as error:
+            try:
+                return self._apps.identify_by_address(error, peer)
+            except RefusedError as refused:
+                self._events.identity_refused(refused.reason, protocol, operation, peer)
+                raise refused.error from None
 
     async def identify_reviewed(
         self,
@@ -90,7 +94,7 @@ class Pipeline:
     ) -> Caller:
         """Like `identify`, once the token is verified: that may ask the API server."""
         try:
-            await self._apps.review(needed, _address(peer))
+            await self._apps.review(needed, address_of(peer) or peer)
             return self._apps.identify(tokens, listener, certificate)
         except RefusedError as refused:
             self._events.identity_refused(refused.reason, protocol, operation, peer)
@@ -117,10 +121,3 @@ class Pipeline:
     def leave(self, caller: Caller) -> None:
         """Give the place back."""
         self._limits.leave(caller.ref)
-
-
-def _address(peer: str) -> str:
-    """The sender without its port: HTTP gives an address, gRPC `ipv4:127.0.0.1:5000`."""
-    if peer.startswith(("ipv4:", "ipv6:")):
-        return peer[5:].rpartition(":")[0].strip("[]")
-    return peer

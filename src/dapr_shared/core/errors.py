@@ -251,6 +251,13 @@ IDENTITY_UNAVAILABLE = ErrorRow(
     "Send the request again. If it stays so, see whether the instance reaches the API server and may create "
     "tokenreviews and get pods.",
 )
+ADDRESS_UNAVAILABLE = ErrorRow(
+    "ERR_IDENTITY_UNAVAILABLE",
+    503,
+    _C.UNAVAILABLE,
+    "the request brings no token, and which pod has its address is not known now",
+    "Send the request again. If it stays so, see whether the instance reaches the API server and may watch pods.",
+)
 TOO_MANY_TOKENS = ErrorRow(
     "ERR_UNAUTHENTICATED",
     401,

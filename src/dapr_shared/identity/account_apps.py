@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dapr_shared.identity.caller import RegisteredApp
-    from dapr_shared.identity.claims import Claims
     from dapr_shared.identity.service_accounts import PodFact
 
 
@@ -65,11 +64,10 @@ class AccountApps:
         self._disputed = frozenset(conflict.account for conflict in conflicts if conflict.account not in self._apps)
         self.conflicts = tuple(conflicts)
 
-    def caller(self, claims: Claims, pod: PodFact | None, apps: Mapping[AppRef, RegisteredApp]) -> Caller:
-        """The app that a verified token proves. Raises `RefusedError`."""
-        account = ServiceAccount(claims.namespace, claims.service_account)
+    def caller(self, account: ServiceAccount, pod: PodFact | None, apps: Mapping[AppRef, RegisteredApp]) -> Caller:
+        """The app of who has this service account and is this pod. Raises `RefusedError`."""
         claiming = self._apps.get(account)
-        annotated = AppRef(pod.app_id, claims.namespace) if pod is not None and pod.app_id else None
+        annotated = AppRef(pod.app_id, account.namespace) if pod is not None and pod.app_id else None
         if annotated is not None and claiming is not None and claiming != annotated:
             if claiming.namespace == account.namespace or annotated not in apps:
                 raise RefusedError("evidence_disagrees", errors.POD_AND_ACCOUNT_DISAGREE())

@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from dapr_shared.core import errors
-from dapr_shared.identity.account_apps import AccountApps
+from dapr_shared.identity.account_apps import AccountApps, ServiceAccount
 from dapr_shared.identity.caller import Caller, Evidence, ListenerIdentity, OperatorIdentity, RegisteredApp
 from dapr_shared.identity.refusal import RefusedError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.identity.account_apps import AccountConflict
+    from dapr_shared.identity.addresses import AddressIdentity
     from dapr_shared.identity.service_accounts import Proof, ReviewNeededError, ServiceAccounts
     from dapr_shared.wire.tls import PeerCertificate
 
@@ -41,9 +42,11 @@ class AppRegistry:
         single: RegisteredApp | None = None,
         api_token: str | None = None,
         service_accounts: ServiceAccounts | None = None,
+        addresses: AddressIdentity | None = None,
     ) -> None:
-        """`service_accounts`: without it a service account token proves nothing."""
+        """`service_accounts`, `addresses`: without them a service account token, or an address, proves nothing."""
         self._service_accounts = service_accounts
+        self._addresses = addresses
         self._accounts = AccountApps([single] if single else [])
         self._generation = 0
         """Counts what replaces the apps, so that callers made of service account tokens are made again."""
@@ -150,6 +153,22 @@ class AppRegistry:
             raise RefusedError("evidence_disagrees", errors.EVIDENCE_DISAGREES())
         return self._by_both[owner] if caller.evidence == _TOKEN else _beside(Evidence.LISTENER, caller)
 
+    def identify_by_address(self, refused: RefusedError, peer: str) -> Caller:
+        """Who sent a request that brought no evidence at all, by the address of its connection. Raises `RefusedError`.
+
+        `refused`: what `identify` has said. Where the address proves nothing either, that stands.
+        """
+        if self._addresses is None or refused.reason != "no_evidence":
+            raise refused
+        found = self._addresses.pod(peer)
+        if found is None:
+            raise refused
+        try:
+            caller = self._accounts.caller(found.account, found.pod, self._apps)
+        except RefusedError as error:
+            raise RefusedError(error.reason, refused.error) from None
+        return Caller(caller.record, (Evidence.ADDRESS,))
+
     async def review(self, needed: ReviewNeededError, sender: str) -> None:
         """Have a token verified, for `identify` to be asked again. Raises `RefusedError` where nobody can do so now."""
         if self._service_accounts is not None:
@@ -165,7 +184,8 @@ class AppRegistry:
     def _proved(self, proof: Proof) -> Caller:
         caller = proof.caller
         if caller is None or proof.generation != self._generation:
-            caller = proof.caller = self._accounts.caller(proof.claims, proof.pod, self._apps)
+            account = ServiceAccount(proof.claims.namespace, proof.claims.service_account)
+            caller = proof.caller = self._accounts.caller(account, proof.pod, self._apps)
             proof.generation = self._generation
         return caller
 

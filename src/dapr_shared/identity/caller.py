@@ -32,6 +32,8 @@ class Evidence(StrEnum):
     """A service account token, verified by the cluster, is bound to a pod whose annotation names the app."""
     SERVICE_ACCOUNT = "service-account"
     """A service account token, verified by the cluster, is of the service account that the App names."""
+    ADDRESS = "address"
+    """The connection comes from the address of a pod on the same node (`--identify-by-address`)."""
     CHANNEL = "channel"
     """The instance called the app at its own channel, and this is in the answer."""
 

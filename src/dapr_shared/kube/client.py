@@ -14,7 +14,7 @@ import orjson
 from dapr_shared.kube.config import KubeConfig, config_from
 from dapr_shared.kube.connection import ApiConnection, Request
 from dapr_shared.kube.errors import Asked, Gone, KubeError, error_of
-from dapr_shared.kube.objects import JsonObject, ObjectKind, ObjectList, trimmed, version_of
+from dapr_shared.kube.objects import JsonObject, ObjectKind, ObjectList, PublishedPath, trimmed, version_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -29,6 +29,7 @@ CHUNK_METADATA: Final = 1000
 _JSON: Final = "application/json"
 _METADATA_LIST: Final = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{_JSON}"
 _METADATA: Final = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+_PUBLISHED: Final = f"{_JSON}, application/jwk-set+json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"
 _EVENT_TYPES: Final = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
@@ -76,6 +77,10 @@ class KubeClient:
     async def get(self, kind: ObjectKind, name: str, namespace: str = "") -> JsonObject:
         """One object, whole. Raises `NotFound`."""
         return await self._ask("GET", Asked("get", kind, namespace, name))
+
+    async def published(self, path: PublishedPath) -> JsonObject:
+        """What the API server publishes there. Every service account may read that, unless the cluster says otherwise."""
+        return await self._connection.ask(Request("GET", Asked("get", path), {}, {"Accept": _PUBLISHED}))
 
     async def list(
         self,

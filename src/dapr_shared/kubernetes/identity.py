@@ -55,8 +55,8 @@ async def published_keys(client: KubeClient) -> KeyDocument:
     The keys are read from the API server itself, not from where its `jwks_uri` leads.
     """
     try:
-        issuer = (await client.get(ISSUER, "")).get("issuer")
-        keys = (await client.get(ISSUER_KEYS, "")).get("keys")
+        issuer = (await client.published(ISSUER)).get("issuer")
+        keys = (await client.published(ISSUER_KEYS)).get("keys")
     except KubeError as error:
         raise NotVerifiableError(error.message) from error
     if not isinstance(issuer, str) or not issuer or not isinstance(keys, list):

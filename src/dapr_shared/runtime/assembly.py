@@ -168,7 +168,10 @@ def assemble(
     metrics = events.metrics
     cluster = _cluster(settings, events)
     apps = AppRegistry(
-        single=single, api_token=api_token, service_accounts=cluster.service_accounts if cluster else None
+        single=single,
+        api_token=api_token,
+        service_accounts=cluster.service_accounts if cluster else None,
+        addresses=cluster.addresses if cluster else None,
     )
     health = HealthBlock(app_id=single.ref.app_id if single else None)
     body_limit = max(settings.max_body_size, 0)

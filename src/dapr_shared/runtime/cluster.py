@@ -5,17 +5,21 @@ Assembly of cluster mode. It has a connection of its own, so that reading many r
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.components.kubernetes.secrets import read_secret
 from dapr_shared.core.clock import SystemClock
+from dapr_shared.core.ids import DEFAULT_NAMESPACE
+from dapr_shared.identity.addresses import AddressIdentity
 from dapr_shared.identity.cluster_keys import ClusterKeys
 from dapr_shared.identity.review_limit import ReviewLimit
 from dapr_shared.identity.service_accounts import ServiceAccounts
 from dapr_shared.kube.client import KubeClient
 from dapr_shared.kube.errors import KubeConfigError
+from dapr_shared.kubernetes.addresses import WatchedNodePods
 from dapr_shared.kubernetes.identity import ClusterPods, TokenReviewer, published_keys
 from dapr_shared.runtime.settings import ALL_NAMESPACES, SettingsError
 
@@ -38,6 +42,19 @@ class ClusterAccess:
         self._watched_pod: FindPod | None = None
         self.service_accounts: ServiceAccounts | None = None
         """`None`: service account tokens prove nothing."""
+        self.addresses: AddressIdentity | None = None
+        """`None`: addresses prove nothing."""
+        namespaces = settings.watch_namespaces or (
+            os.environ.get("NAMESPACE") or client.namespace or DEFAULT_NAMESPACE,
+        )
+        self._namespaces = ("",) if ALL_NAMESPACES in namespaces else namespaces
+        self._node_pods: WatchedNodePods | None = None
+        if settings.identify_by_address:
+            node = os.environ.get("NODE_NAME", "")
+            if not node:
+                raise SettingsError("--identify-by-address needs the variable NODE_NAME: whose addresses are meant")
+            self._node_pods = WatchedNodePods(client, node, self._namespaces)
+            self.addresses = AddressIdentity(self._node_pods)
         if settings.service_account_audience:
             self.service_accounts = self._accounts(settings)
 
@@ -50,6 +67,10 @@ class ClusterAccess:
         await self._client.start(stack)
         if self.service_accounts is not None:
             await self.service_accounts.start(stack)
+        if self._node_pods is not None:
+            tasks: set[asyncio.Task[None]] = set()
+            stack.push_async_callback(_end, tasks)
+            self._node_pods.start(lambda work, name: tasks.add(asyncio.create_task(work, name=name)))
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret that a resource of this namespace refers to. Raises `SecretNotFoundError` and `BackendError`."""
@@ -62,10 +83,9 @@ class ClusterAccess:
             verifier = ClusterKeys(partial(published_keys, self._client), audience, clock)
         else:
             verifier = TokenReviewer(self._client, audience)
-        namespaces = frozenset(settings.watch_namespaces or (self._client.namespace,))
         return ServiceAccounts(
             audience=audience,
-            watched=lambda namespace: ALL_NAMESPACES in namespaces or namespace in namespaces,
+            watched=lambda namespace: namespace in self._namespaces or "" in self._namespaces,
             verifier=verifier,
             pods=ClusterPods(self._client, self._pod),
             limit=ReviewLimit(clock),
@@ -81,6 +101,12 @@ class ClusterAccess:
             self._events.token_review_failed(problem)
         else:
             self._events.metrics.token_reviews.child(outcome).inc()
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def cluster_access(settings: Settings, events: Events) -> ClusterAccess:

@@ -15,7 +15,7 @@ from dapr_shared.components.definition import ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
 from dapr_shared.core.ids import AppRef
-from dapr_shared.resources.model import Component
+from dapr_shared.resources.model import Component, MetadataItem
 from dapr_shared.resources.origin import Origin
 from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, WithDefaultStore, resolve
 from dapr_shared.security.secrets import KUBERNETES_STORE
@@ -178,7 +178,11 @@ class ComponentLoader:
         if app is None or any(each.name == KUBERNETES_STORE and each.namespace == app.namespace for each in components):
             return components
         store = Component(
-            name=KUBERNETES_STORE, namespace=app.namespace, type="secretstores.kubernetes", origin=_BUILT_IN
+            name=KUBERNETES_STORE,
+            namespace=app.namespace,
+            type="secretstores.kubernetes",
+            metadata=(MetadataItem(name="defaultNamespace", value=app.namespace),),
+            origin=_BUILT_IN,
         )
         return [*components, store]
 

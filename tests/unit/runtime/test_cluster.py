@@ -14,7 +14,6 @@ from dapr_shared.runtime.apps import AppsError
 from dapr_shared.runtime.cluster import cluster_access
 from dapr_shared.runtime.settings import Settings, SettingsError
 from dapr_shared.wire.grpc.interface import GrpcError
-from tests.support import inprocess as in_process
 from tests.support.cluster_tokens import AUDIENCE, claims, rsa_key, signed
 from tests.support.fake_kube import TOKEN, FakeKube
 from tests.support.inprocess import inprocess
@@ -67,7 +66,6 @@ async def server(tmp_path, monkeypatch):
         file = kubeconfig(tmp_path / "kube" / "config", f"http://127.0.0.1:{made.port}", "shop", TOKEN)
         monkeypatch.setenv("KUBECONFIG", str(file))
         monkeypatch.delenv("NAMESPACE", raising=False)
-        monkeypatch.setattr(in_process, "check", lambda settings: settings)
         yield made
 
 

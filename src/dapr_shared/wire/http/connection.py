@@ -14,6 +14,7 @@ from dapr_shared.wire.http.body import IncomingBody
 from dapr_shared.wire.http.intake import Phase, RequestIntake
 from dapr_shared.wire.http.messages import BodyError, Request, Response
 from dapr_shared.wire.http.outgoing import write_chunk, write_whole
+from dapr_shared.wire.peer import PeerAddress
 from dapr_shared.wire.tls import peer_certificate
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ServerConnection(RequestIntake):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self._peer = str(cast("tuple[object, ...]", peer)[0])
+            self._peer = PeerAddress(str(cast("tuple[object, ...]", peer)[0]))
         secured = transport.get_extra_info("ssl_object")
         if secured is not None and (der := secured.getpeercert(binary_form=True)):
             self._certificate = peer_certificate(der)
