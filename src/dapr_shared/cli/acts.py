@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http
 import json
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from dapr_shared.cli.door import path_of
-from dapr_shared.cli.output import coloured, write
+from dapr_shared.cli.output import Format, as_text, coloured, say, write
 from dapr_shared.cli.problem import FAILED, USAGE, CommandError
 from dapr_shared.core.ids import app_id_problem
 
@@ -45,13 +46,21 @@ class Call:
         return {"content-type": self.content_type or ("application/json" if _is_json(self.body) else "text/plain")}
 
 
-def show_log(door: Door, *, follow: bool, app: str, level: str, lines: int, as_json: bool) -> int:
-    """Write the last lines and, with `follow`, new ones until Ctrl-C or the end of the instance."""
-    colour = coloured() and not as_json
+def show_log(door: Door, *, follow: bool, app: str, level: str, lines: int, form: str) -> int:
+    """Write the last lines and, with `follow`, new ones until Ctrl-C or the end of the instance.
+
+    `form`: text, json (a line each) or yaml (a document each).
+    """
+    colour = coloured() and form == "text"
     query = {"app": app, "level": level, "lines": str(lines), "follow": "true" if follow else ""}
     try:
         for line in door.lines("logs", endless=follow, **query):
-            write(line.decode("utf-8", "replace") if as_json else _line(line, colour=colour))
+            if form == "json":
+                write(line.decode("utf-8", "replace"))
+            elif form == "yaml":
+                write("---\n" + as_text(json.loads(line), Format.YAML))
+            else:
+                write(_line(line, colour=colour))
     except KeyboardInterrupt:
         return 0
     if follow:
@@ -94,7 +103,7 @@ def body_of(data: str, file: str) -> bytes:
     return content
 
 
-def publish_message(door: Door, call: Call, pubsub: str, topic: str) -> int:
+def publish_message(door: Door, call: Call, pubsub: str, topic: str, form: Format) -> int:
     """Publish; the exit code. What the API refuses is told as it says it."""
     pairs = [pair.partition("=") for pair in call.metadata]
     for name, equals, _ in pairs:
@@ -106,12 +115,13 @@ def publish_message(door: Door, call: Call, pubsub: str, topic: str) -> int:
         content = response.read()
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             raise CommandError(_problem(response, content))
-    write(f"published to {pubsub}/{topic} as {call.as_app}\n")
+    said = {"pubsub": pubsub, "topic": topic, "app": call.as_app}
+    say(f"published to {pubsub}/{topic} as {call.as_app}", said, form)
     return 0
 
 
-def invoke_method(door: Door, call: Call, target: str, method: str, verb: str) -> int:
-    """Call and write the answer's body as it is; 1 when the status says that it went wrong."""
+def invoke_method(door: Door, call: Call, target: str, method: str, verb: str, form: Format) -> int:
+    """Call and write the answer's body as it is, or with its status as data; 1 when the status says that it went wrong."""
     if not verb.isalpha():
         raise CommandError(f"--verb {verb!r} is not an HTTP verb", USAGE)
     path, question, query = method.lstrip("/").partition("?")
@@ -119,18 +129,46 @@ def invoke_method(door: Door, call: Call, target: str, method: str, verb: str) -
     with door.call(
         verb, what + question + quote(query, safe="=&%+/?:@,;"), call.body or None, call.headers()
     ) as response:
-        sys.stdout.flush()
-        last = b""
-        while piece := response.read(_PIECE):
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-            last = piece
-        if sys.stdout.isatty() and last and not last.endswith(b"\n"):
-            write("\n")
+        if form is Format.TABLE:
+            _pass_on(response)
+        else:
+            write(as_text(_answer(response), form))
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             print(f"dapr-shared: {target} answered {response.status} {response.reason}", file=sys.stderr)
             return FAILED
     return 0
+
+
+def _pass_on(response: HTTPResponse) -> None:
+    """Write the body as it comes, whatever it is."""
+    sys.stdout.flush()
+    last = b""
+    while piece := response.read(_PIECE):
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        last = piece
+    if sys.stdout.isatty() and last and not last.endswith(b"\n"):
+        write("\n")
+
+
+def _answer(response: HTTPResponse) -> dict[str, Any]:
+    """Status and body as data: JSON as it is, text as a text, anything else in base64."""
+    body = response.read(MOST_DATA + 1)
+    if len(body) > MOST_DATA:
+        raise CommandError(
+            f"the answer is larger than {MOST_DATA // 1024 // 1024} MiB: take it as it is, without --output"
+        )
+    told: dict[str, Any] = {
+        "status": response.status,
+        "reason": response.reason,
+        "contentType": response.getheader("content-type", ""),
+    }
+    if body and _is_json(body):
+        return told | {"body": json.loads(body)}
+    try:
+        return told | {"body": body.decode()}
+    except UnicodeDecodeError:
+        return told | {"bodyBase64": base64.b64encode(body).decode()}
 
 
 def _app(text: str) -> str:

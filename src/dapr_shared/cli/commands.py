@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
-from dapr_shared.cli.output import Format, write
+from dapr_shared.cli.output import Format, say, write
 from dapr_shared.cli.problem import USAGE, CommandError
 
 if TYPE_CHECKING:
@@ -69,12 +69,14 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
 def doctor(
     *paths: Annotated[str, Parameter(help="Resource files and directories to look at too.")],
     output: Output = Format.TABLE,
+    watch: Watch = False,
+    interval: Interval = 2.0,
     data_dir: DataDir = "",
 ) -> int:
     """Say what is wrong, and what to do: machine, ports, tokens, apps, backends, files. Exit code 1: there are errors."""
     from dapr_shared.cli.doctor import doctor as look
 
-    return look(paths, output, data_dir=data_dir)
+    return look(paths, output, data_dir=data_dir, again=interval if watch else None)
 
 
 @app.command(sort_key=3)
@@ -184,22 +186,29 @@ def logs(
     ] = "debug",
     lines: Annotated[int, Parameter(name=["--lines", "-n"], help="Lines of the past, at most 2000.")] = 100,
     output: Annotated[
-        Literal["text", "json"], Parameter(name=["--output", "-o"], help="How to write a line.")
+        Literal["text", "json", "yaml"], Parameter(name=["--output", "-o"], help="How to write a line.")
     ] = "text",
     data_dir: DataDir = "",
 ) -> int:
     """Show its log: the last lines, and with `-f` new ones as they come."""
     from dapr_shared.cli.acts import show_log
 
-    return show_log(_door(data_dir), follow=follow, app=app, level=level, lines=lines, as_json=output == "json")
+    return show_log(_door(data_dir), follow=follow, app=app, level=level, lines=lines, form=output)
 
 
 @app.command(sort_key=15)
-def refresh(app_id: Annotated[str, Parameter(help="APP, or APP.NAMESPACE.")], /, *, data_dir: DataDir = "") -> int:
+def refresh(
+    app_id: Annotated[str, Parameter(help="APP, or APP.NAMESPACE.")],
+    /,
+    *,
+    output: Output = Format.TABLE,
+    data_dir: DataDir = "",
+) -> int:
     """Ask an app of a running instance again for its subscriptions."""
     from dapr_shared.cli.door import path_of
 
-    write(_door(data_dir).post(path_of("apps", app_id, "refresh")) + "\n")
+    message = _door(data_dir).post(path_of("apps", app_id, "refresh"))
+    say(message, {"app": app_id, "message": message}, output)
     return 0
 
 
@@ -229,13 +238,14 @@ def publish(
     metadata: Annotated[
         tuple[str, ...], Parameter(name=["--metadata", "-m"], help="NAME=VALUE; may repeat.", show_default=False)
     ] = (),
+    output: Output = Format.TABLE,
     data_dir: DataDir = "",
 ) -> int:
     """Publish a message as one of its apps."""
     from dapr_shared.cli.acts import Call, body_of, publish_message
 
     body = body_of(data, data_file)
-    return publish_message(_door(data_dir), Call(as_app, body, content_type, metadata), pubsub, topic)
+    return publish_message(_door(data_dir), Call(as_app, body, content_type, metadata), pubsub, topic, output)
 
 
 @app.command(sort_key=17)
@@ -268,6 +278,9 @@ def invoke(
     content_type: Annotated[
         str, Parameter(help="Media type. Default: JSON where the data is.", show_default=False)
     ] = "",
+    output: Annotated[
+        Format, Parameter(name=["--output", "-o"], help="table: the body as it is; else with its status, as data.")
+    ] = Format.TABLE,
     data_dir: DataDir = "",
 ) -> int:
     """Call a method of one of its apps, and write the answer's body."""
@@ -275,7 +288,7 @@ def invoke(
 
     body = body_of(data, data_file)
     call = Call(as_app or app_id, body, content_type)
-    return invoke_method(_door(data_dir), call, app_id, method, verb.upper() or ("POST" if body else "GET"))
+    return invoke_method(_door(data_dir), call, app_id, method, verb.upper() or ("POST" if body else "GET"), output)
 
 
 @app.command(sort_key=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from dapr_shared.cli.named import check_named
 from dapr_shared.cli.output import Format, as_text, coloured, write
 from dapr_shared.cli.problem import FAILED, CommandError
 from dapr_shared.cli.progress import working
+from dapr_shared.cli.views import check_interval
 from dapr_shared.observability.log_safety import one_line
 from dapr_shared.runtime.embedded import SOCKET_NAME
 from dapr_shared.runtime.operators import outside, places
@@ -22,13 +24,32 @@ _COLOURS = {Status.OK: "32", Status.SKIPPED: "2", Status.WARNING: "33", Status.E
 _WIDTH = 8
 
 
-def doctor(paths: Sequence[str], form: Format, *, data_dir: str) -> int:
-    """Look, and say; 0: no error, 1: there are some. Raises `CommandError` for a path with nothing to look at."""
+def doctor(paths: Sequence[str], form: Format, *, data_dir: str, again: float | None = None) -> int:
+    """Look, and say; 0: no error, 1: there are some. Raises `CommandError` for a path with nothing to look at.
+
+    `again`: look once more after so many seconds, until Ctrl-C, which ends it with 0.
+    """
     check_named(paths)
+    if again is None:
+        found = _look(paths, data_dir)
+        write(_text(found) if form is Format.TABLE else as_text(found, form))
+        return FAILED if any(one.status is Status.ERROR for one in found) else 0
+    check_interval(again)
+    try:
+        while True:
+            found = _look(paths, data_dir)
+            if form is Format.TABLE:
+                write(f"{time.strftime('%H:%M:%S')}, every {again:g} s, Ctrl-C ends\n\n{_text(found)}\n")
+            else:
+                write(("---\n" if form is Format.YAML else "") + as_text(found, form, compact=True))
+            time.sleep(again)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _look(paths: Sequence[str], data_dir: str) -> list[Finding]:
     with working("looking at the machine, the instance and its backends"):
-        found = _findings(paths, data_directory(data_dir))
-    write(_text(found) if form is Format.TABLE else as_text(found, form))
-    return FAILED if any(one.status is Status.ERROR for one in found) else 0
+        return _findings(paths, data_directory(data_dir))
 
 
 def _findings(paths: Sequence[str], data_dir: Path) -> list[Finding]:

@@ -78,6 +78,11 @@ def as_text(data: Any, form: Format, *, compact: bool = False) -> str:
     return (encoded if compact else msgspec.json.format(encoded, indent=2)).decode() + "\n"
 
 
+def say(sentence: str, data: Any, form: Format) -> None:
+    """Write what was done: a sentence for people, or the same as data."""
+    write(f"{sentence}\n" if form is Format.TABLE else as_text(data, form))
+
+
 def show(rows: Sequence[R], columns: Sequence[Column[R]], form: Format, *, nothing: str) -> None:
     """Write rows in a form; `nothing` is said in place of an empty table."""
     if form is not Format.TABLE:
@@ -108,7 +113,8 @@ def table(rows: Sequence[R], columns: Sequence[Column[R]], width: int) -> Render
         if needed() <= width or columns[index].rank == 0:
             break
         kept.remove(index)
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False, header_style="bold")
+    # The box has a cell of its own between two columns; it is one of the gap's.
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP - 1, 0, 0), show_edge=False, header_style="bold")
     for i in kept:
         least = min(natural[i], max(columns[i].least, cell_len(columns[i].title)))
         made.add_column(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -70,6 +71,12 @@ CHOSEN_METRICS = (
 """What `dapr-shared metrics` shows unless told otherwise: the beginnings of names."""
 
 
+def check_interval(seconds: float) -> None:
+    """Raise `CommandError` for what is no time between two looks."""
+    if not SHORTEST_INTERVAL <= seconds < threading.TIMEOUT_MAX:
+        raise CommandError(f"--interval is a number of seconds, at least {SHORTEST_INTERVAL:g}", USAGE)
+
+
 def look(
     read: Callable[[], Sequence[R]],
     columns: Sequence[Column[R]],
@@ -83,8 +90,7 @@ def look(
     if not watch:
         show(read(), columns, form, nothing=nothing)
         return 0
-    if not interval >= SHORTEST_INTERVAL:
-        raise CommandError(f"--interval is a number of seconds, at least {SHORTEST_INTERVAL:g}", USAGE)
+    check_interval(interval)
     try:
         if form is Format.TABLE and sys.stdout.isatty():
             _live(read, columns, nothing, interval)
