@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -27,7 +26,7 @@ from tests.support import accounts
 from tests.support.certificates import Authority
 from tests.support.component_postgresql import database, opened, server  # noqa: F401 - fixtures
 from tests.support.component_setups import must_get, until, value_of
-from tests.support.component_sqlite import small_disk
+from tests.support.component_sqlite import enlarge, small_disk
 from tests.support.ports import free_port
 from tests.support.postgres_server import PASSWORD, PostgresServer, metadata, new_directory
 
@@ -55,11 +54,6 @@ def own(disturbed: PostgresServer) -> PostgresServer:
     disturbed.settings = {}
     disturbed.start()
     return disturbed
-
-
-def enlarge(place: Path, kibibytes: int) -> None:
-    """Give a small file system more room."""
-    subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(place)], check=True)
 
 
 async def why_not(given: dict[str, str], version: str = "v1") -> str:
@@ -442,6 +436,31 @@ async def test_full_disk(own, place):
             assert await value_of(store, "app||k") == b"1"
         for statement in ("DROP DATABASE full_one WITH (FORCE)", "DROP TABLESPACE small"):
             own.sql(statement)
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "again"),
+    [("53200", "is out of memory", False), ("57P03", "is starting up", True), ("40001", "send it again", True)],
+)
+async def test_what_the_server_cannot_do_now(server, database, state, told, again):  # noqa: F811
+    """A server without memory, or that cannot do a write now, is an error that says so; nothing of a transaction is there."""
+    async with opened("state.postgresql", metadata(server, database), "v2") as store:
+        await store.set(SetRequest("app||kept", b"1"))
+        server.sql(
+            "CREATE FUNCTION fail() RETURNS TRIGGER AS $$ BEGIN "
+            f"IF NEW.key = 'app||bad' THEN RAISE EXCEPTION 'by the test' USING ERRCODE = '{state}'; END IF; RETURN NEW; "
+            "END; $$ LANGUAGE plpgsql; CREATE TRIGGER fail BEFORE INSERT ON state FOR EACH ROW EXECUTE FUNCTION fail()",
+            database,
+        )
+        for write in (
+            store.set(SetRequest("app||bad", b"2")),
+            store.transact([SetRequest("app||kept", b"2"), SetRequest("app||bad", b"2")], {}),
+        ):
+            with pytest.raises(BackendError, match=told) as caught:
+                await write
+            assert isinstance(caught.value, BackendUnavailableError) is again
+        assert await value_of(store, "app||kept") == b"1"
+        await store.set(SetRequest("app||good", b"1"))
 
 
 # Callers and connections ---------------------------------------------------------------------------------------------

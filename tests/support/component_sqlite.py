@@ -70,6 +70,11 @@ async def writer(mode: str, file: Path, times: int = 0, **metadata: str) -> Asyn
         await process.communicate()
 
 
+def enlarge(place: Path, kibibytes: int) -> None:
+    """Give a small file system more room."""
+    subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(place)], check=True)
+
+
 @contextmanager
 def small_disk(path: Path, kibibytes: int) -> Iterator[bool]:
     """A file system of that size at `path`, where one may be mounted; says whether it is."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from dapr_shared.blocks.attendance import DOUBT_CHECK, Attendance
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dapr_shared.channel.base import AppChannel
     from dapr_shared.core.ids import AppRef
-
-DOUBT_CHECK = 0.2
-"""Seconds until an app that a call did not reach is looked at again."""
 
 
 class PresenceFollower(Protocol):
@@ -31,32 +30,15 @@ class PresenceFollower(Protocol):
         ...
 
 
-class Presence:
+class Presence(Attendance):
     """One app: its channel, and whether it can be called."""
 
     def __init__(self, ref: AppRef, followers: list[PresenceFollower]) -> None:
+        super().__init__()
         self.ref = ref
-        self.channel: AppChannel | None = None
         self._followers = followers
-        self._reachable = False
-        self._stopped = ""
-        self._doubted = False
         self._present = asyncio.Event()
         self._look: asyncio.Task[None] | None = None
-
-    def absent(self) -> str | None:
-        """Why the app cannot be called now; `None` when it can."""
-        if self._stopped:
-            return self._stopped
-        if self.channel is None:
-            return "the app has no channel"
-        if not self._reachable:
-            return "the app does not accept connections"
-        if not self.channel.healthy:
-            return "the app's health check fails"
-        if self._doubted:
-            return "a call did not reach the app"
-        return None
 
     async def wait(self) -> AppChannel:
         """Wait until the app can be called; its channel."""
@@ -68,9 +50,8 @@ class Presence:
 
     def doubt(self) -> None:
         """A call did not reach the app: it counts as absent until it has been looked at."""
-        if self._doubted or not self._reachable:
+        if not self._begin_doubt():
             return
-        self._doubted = True
         self.tell()
         if self._look is None:
             name = f"look at {self.ref}"
@@ -84,10 +65,7 @@ class Presence:
 
     def reachable_changed(self, *, reachable: bool) -> None:
         """The app's port has begun or ceased to accept connections."""
-        self._reachable = reachable
-        self._doubted = False  # whoever watches the app has looked: there is nothing left to doubt
-        if reachable:
-            self._stopped = ""
+        self._looked_at(reachable=reachable)
         self.tell(came=reachable)
 
     def stop(self, why: str) -> None:

@@ -18,9 +18,10 @@ from dapr_shared.contracts.state import Consistency, DeleteRequest, GetRequest, 
 from tests.support import recording_app
 from tests.support.component_pubsub import Inbox, ask, publish
 from tests.support.component_setups import must_get, value_of
+from tests.support.component_sqlite import enlarge, small_disk
 from tests.support.instance import StartError, app, component, free_ports, running, start
 from tests.support.redis_components import make, opened
-from tests.support.redis_server import Sentinels, free_port, make_certificates
+from tests.support.redis_server import RedisServer, Sentinels, free_port, make_certificates
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 QUICK = {
@@ -154,6 +155,34 @@ async def test_full_memory(own_server):
         server.command("CONFIG", "SET", "maxmemory", "0")
         await store.set(SetRequest("a||more", b"x"))
         await publish(broker, "x")
+
+
+async def test_full_disk(tmp_path):
+    """A server whose disk is full refuses writes with an error that says so; reads go on, and room mends it."""
+    place = tmp_path / "small"
+    with small_disk(place, 4 * 1024) as mounted:
+        if not mounted:
+            pytest.skip("file systems can be mounted by root alone")
+        server = RedisServer(place, ("--appendonly", "yes", "--appendfsync", "everysec"))
+        try:
+            server.start()
+            async with opened("state.redis", server) as store:
+                await store.set(SetRequest("a||kept", b"1"))
+                values = [os.urandom(64 * 1024) for _ in range(2)]
+
+                async def fill() -> None:
+                    for number in range(1000):
+                        await store.set(SetRequest(f"a||{number % 8}", values[number % 2], is_json=False))
+
+                with pytest.raises(BackendError, match="cannot save to its disk") as caught:
+                    await fill()
+                assert not isinstance(caught.value, BackendUnavailableError)
+                assert await value_of(store, "a||kept") == b"1"
+                await asyncio.to_thread(enlarge, place, 64 * 1024)
+                await eventually(lambda: store.set(SetRequest("a||kept", b"2")))
+                assert await value_of(store, "a||kept") == b"2"
+        finally:
+            server.kill()
 
 
 async def test_transaction_over_slots(tmp_path, monkeypatch):

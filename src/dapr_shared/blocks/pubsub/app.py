@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - part of a public data class
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from dapr_shared.blocks.attendance import DOUBT_CHECK, Attendance
 from dapr_shared.blocks.pubsub.subscriptions import MergedSubscriptions, TopicSubscription, merge
 from dapr_shared.blocks.pubsub.topics import consumer_group, topic_at_broker
 from dapr_shared.blocks.upkeep import Upkeep
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 ASK_TIMEOUT = 10.0
 """Seconds that an app may take to list its subscriptions."""
-DOUBT_CHECK = 0.2
-"""Seconds until an app that a delivery did not reach is looked at again."""
 DEFAULT_IN_FLIGHT = 100
 """Messages of one subscription with the app at a time, where the app sets no limit."""
 
@@ -83,7 +82,7 @@ class Running:
         return "failed" if self.broker is None else "paused" if self.paused else "active"
 
 
-class AppSubscriptions:
+class AppSubscriptions(Attendance):
     """One app's subscriptions. All methods belong to the event loop; `kick` starts a look, at most one at a time."""
 
     def __init__(
@@ -95,20 +94,17 @@ class AppSubscriptions:
         events: Events,
         clock: Clock,
     ) -> None:
+        super().__init__()
         self.ref = ref
         self._components = components
         self._deliveries = deliveries
         self._memory = memory
         self._events = events
         self._clock = clock
-        self.channel: AppChannel | None = None
         self.running: dict[tuple[str, str], Running] = {}
         self._declared: Sequence[Subscription] = ()
         self._asked: Sequence[AskedSubscription] = memory.load(ref)
         self._ask = True
-        self._reachable = False
-        self._doubted = False
-        self._stopped = ""
         self.upkeep = Upkeep(f"subscriptions of {ref}", self._look, events)
 
     # What happens ----------------------------------------------------------------------------------------------------
@@ -122,18 +118,15 @@ class AppSubscriptions:
 
     def reachable_changed(self, *, reachable: bool) -> None:
         """The app's port has begun or ceased to accept connections."""
-        self._reachable = reachable
-        self._doubted = False  # whoever watches the app has looked: there is nothing left to doubt
+        self._looked_at(reachable=reachable)
         if reachable:
             self._ask = True
-            self._stopped = ""
             self.upkeep.hurry()
         self.kick()
 
     def doubt(self) -> None:
         """A delivery did not reach the app: pause, and look whether it is there."""
-        if self._reachable and not self._doubted:
-            self._doubted = True
+        if self._begin_doubt():
             self.kick()
 
     def refresh(self) -> None:
@@ -189,20 +182,6 @@ class AppSubscriptions:
         if self._doubted and not failed:
             self.upkeep.again_in(DOUBT_CHECK)
         return not failed
-
-    def absent(self) -> str | None:
-        """Why nothing can be delivered now; `None` when it can."""
-        if self._stopped:
-            return self._stopped
-        if self.channel is None:
-            return "the app has no channel"
-        if not self._reachable:
-            return "the app does not accept connections"
-        if not self.channel.healthy:
-            return "the app's health check fails"
-        if self._doubted:
-            return "a delivery did not reach the app"
-        return None
 
     async def _ask_app(self) -> bool:
         channel = self.channel

@@ -127,8 +127,8 @@ def _of_answer(error: Exception, where: str, settings: RedisSettings) -> Backend
         found = NoGroupError(f"Redis at {where} has no such stream or consumer group (any more)")
     elif code == "WRONGTYPE":
         found = WrongTypeError(
-            f"Redis at {where} has a value of another kind under this key (a text, a stream, a RedisJSON document of "
-            "daprd, which is not supported here): WRONGTYPE"
+            f"Redis at {where} has a value of another kind under this key (a text, a stream, or a RedisJSON document, "
+            "which is not supported here): WRONGTYPE"
         )
     elif isinstance(error, library.ResponseError):
         shown = _QUOTES_ARGUMENTS.sub("", text)[:LONGEST]

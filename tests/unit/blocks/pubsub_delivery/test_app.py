@@ -201,7 +201,7 @@ async def test_a_delivery_that_finds_nobody_pauses(app, channel, publish, monkey
     channel.present = False
     await publish("1")
     await until(lambda: app.running[KEY].paused)
-    assert app.running[KEY].problem == "a delivery did not reach the app"
+    assert app.running[KEY].problem == "a call did not reach the app"
     assert suspected
     assert await app.running[KEY].broker.pending() == 1
     channel.present = True
