@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 import yaml
 
-from tests.support.chart import CHART, ONE_APP, ChartError, merged, render, shared
+from tests.support.chart import CHART, ONE_APP, ChartError, container, merged, one, render, shared
 
 pytestmark = pytest.mark.kubernetes
 MANY = {"shared": {"multiApp": {"enabled": True}}}
@@ -63,6 +64,25 @@ def test_words_of_set_string():
     }
     assert render(shared(**texts)) == render(ONE_APP)
     assert render(shared(daprd={"unknown": {"key": 1}}, unknown=[1])) == render(ONE_APP)
+
+
+def test_large_and_broken_numbers():
+    """Numbers arrive as they were written, not as Go writes large ones; texts that look like numbers are no numbers."""
+    values = shared(
+        daprd={
+            "token": 1234567890, "image": {"tag": 1.15},
+            "appHealth": {"enabled": True, "probeTimeout": 3600000, "probeInterval": 10000000},
+        },
+        initContainer={"token": 20261128},
+    )  # fmt: skip
+    objects = render(values)
+    words = container(objects)["args"]
+    assert {"--app-health-probe-timeout=3600000", "--app-health-probe-interval=10000000"} < set(words)
+    assert container(objects)["image"].endswith(":1.15")
+    data = one(objects, "Secret")["data"]
+    assert (base64.b64decode(data["dapr-api-token"]), base64.b64decode(data["app-api-token"])) == (
+        b"1234567890", b"20261128",
+    )  # fmt: skip
 
 
 def test_a_switch_given_as_a_text():

@@ -8,7 +8,7 @@
 {{/* A value as a flag has it: YAML's numbers are floats, which Go writes as 1e+06. */}}
 {{- define "shared.text" -}}
 {{- if kindIs "invalid" . -}}
-{{- else if kindIs "float64" . -}}{{ int64 . }}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}
 {{- else if kindIs "slice" . -}}{{ join "," . }}
 {{- else -}}{{ toString . }}
 {{- end -}}
@@ -102,14 +102,14 @@
 {{- $root := index . 0 -}}
 {{- $there := lookup "v1" "Secret" $root.Release.Namespace (index . 2) | default dict -}}
 {{- $old := get ($there.data | default dict) (index . 3) -}}
-{{- if index . 1 }}{{ toString (index . 1) | b64enc }}{{ else if $old }}{{ $old }}{{ else }}{{ randAlphaNum 40 | b64enc }}{{ end -}}
+{{- if index . 1 }}{{ include "shared.text" (index . 1) | b64enc }}{{ else if $old }}{{ $old }}{{ else }}{{ randAlphaNum 40 | b64enc }}{{ end -}}
 {{- end -}}
 
 {{/* Images of Dapr's own daprd, which files written for the existing chart name, are not ours: ours is used. */}}
 {{- define "shared.image" -}}
 {{- $image := .Values.shared.daprd.image -}}
 {{- if include "shared.namesDaprd" . }}{{ $image = dict "registry" "localhost" "name" "dapr-shared" "tag" "" }}{{ end -}}
-{{- $name := printf "%s:%s" $image.name (toString ($image.tag | default .Chart.AppVersion)) -}}
+{{- $name := printf "%s:%s" $image.name (include "shared.text" ($image.tag | default .Chart.AppVersion)) -}}
 {{- if $image.registry }}{{ printf "%s/%s" (trimSuffix "/" $image.registry) $name }}{{ else }}{{ $name }}{{ end -}}
 {{- end -}}
 
