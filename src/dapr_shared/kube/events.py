@@ -116,6 +116,10 @@ class EventRecorder:
                     self._failed(error.message)
                 if error.retry_after or error.status == 0:
                     await asyncio.sleep(max(error.retry_after, 1.0))
+            except Exception as error:  # noqa: BLE001 - an Event that cannot be made must not end the others
+                self.dropped += 1
+                if self._failed is not None:
+                    self._failed(f"a defect: {type(error).__name__}")
 
     async def record(self, about: JsonObject, type: EventType, reason: str, message: str) -> None:  # noqa: A002
         """Write an Event about an object or a reference to one, or count its repeat. Raises `KubeError`."""

@@ -37,7 +37,7 @@ _RELEASE: Final = 2.0
 class LeaseHolder:
     """Tries to hold a lease for as long as it runs. `identity` must belong to one process alone.
 
-    `changed` is called soon after `held` begins or ends; `held` itself is exact at any moment, also after the whole
+    `told` is called with each new `problem`. `changed` is called soon after `held` begins or ends; `held` itself is exact at any moment, also after the whole
     machine stood still.
     """
 
@@ -49,6 +49,7 @@ class LeaseHolder:
         identity: str,
         *,
         changed: Callable[[], None] | None = None,
+        told: Callable[[str], None] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
@@ -58,6 +59,7 @@ class LeaseHolder:
         """Why the lease cannot be asked for now, in words; empty: it can."""
         self._client = client
         self._changed = changed
+        self._failed = told
         self._clock = clock or _boot_time
         self._renewed = float("-inf")
         """When the renewal that went well last was begun, by our clock."""
@@ -94,10 +96,10 @@ class LeaseHolder:
                 except Conflict:
                     self._lease = None  # somebody else was faster, or our answer was lost: look
                     pause = RETRY_PERIOD / 10
-                except (KubeError, TimeoutError) as error:
-                    if isinstance(error, NotFound):
+                except Exception as error:  # noqa: BLE001 - a lease that somebody has spoilt is no reason to end
+                    if not isinstance(error, (KubeError, TimeoutError)) or isinstance(error, NotFound):
                         self._lease, self._renewed = None, float("-inf")
-                    self.problem = str(error) or f"lease {self.name}: the API server did not answer in time"
+                    self._tell_problem(error)
                     wanted = min(RETRY_PERIOD * 2.0**failures, _LONGEST_PAUSE)
                     pause = RETRY_PERIOD if self.held else max(wanted, getattr(error, "retry_after", 0.0))
                     failures = min(failures + 1, 10)
@@ -106,6 +108,18 @@ class LeaseHolder:
         finally:
             await self._release()
             self._tell()
+
+    def _tell_problem(self, error: Exception) -> None:
+        before = self.problem
+        self.problem = (
+            error.message
+            if isinstance(error, KubeError)
+            else f"lease {self.name} in namespace {self.namespace}: the API server did not answer in time"
+            if isinstance(error, TimeoutError)
+            else f"lease {self.name} in namespace {self.namespace}: what it says cannot be read ({type(error).__name__})"
+        )
+        if self._failed is not None and self.problem != before:
+            self._failed(self.problem)
 
     def _tell(self) -> None:
         held = self.held

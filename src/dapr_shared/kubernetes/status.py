@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dapr_shared.kube.events import EventType
     from dapr_shared.kube.objects import JsonObject, ObjectKind
 
-LOOK: Final = 10.0
+LOOK: Final = 5.0
 """Seconds between two looks at what differs, where nothing asks for one sooner."""
 QUIET: Final = 1.0
 """Seconds between two looks at least."""
@@ -144,14 +144,14 @@ class StatusWriter:
         client: KubeClient,
         kind: ObjectKind,
         apps: Callable[[], Iterable[JsonObject]],
-        report: Callable[[JsonObject], Awaitable[AppReport]],
+        report: Callable[[JsonObject], Awaitable[AppReport | None]],
         *,
         holder: Callable[[], bool],
         turned: Callable[[JsonObject, Turn], None],
         failed: Callable[[str], None],
         clock: Clock | None = None,
     ) -> None:
-        """`apps`: the objects as they are at the API server.
+        """`apps`: the objects as they are at the API server; `report`: what is known of one, `None`: nothing yet.
 
         `turned` is told what an Event should say, `failed` why a status could not be written, once until it can.
         """
@@ -193,6 +193,9 @@ class StatusWriter:
             except KubeError as error:
                 self._tell(error.message)
                 pause = max(LOOK, error.retry_after)
+            except Exception as error:  # noqa: BLE001 - telling of apps must not end serving them
+                self._tell(f"a defect: {type(error).__name__}: {error}")
+                pause = LOOK
 
     def _tell(self, problem: str) -> None:
         if problem and problem != self._problem:
@@ -209,7 +212,7 @@ class StatusWriter:
         self._written = {uid: written for uid, written in self._written.items() if uid in known}
         for app in apps:
             report = await self._report(app)
-            if await self._bring(app, report):
+            if report is not None and await self._bring(app, report):
                 await asyncio.sleep(1 / WRITES_PER_SECOND)
             if not self._holder():
                 return

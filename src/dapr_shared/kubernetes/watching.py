@@ -66,8 +66,8 @@ class ClusterWatch:
                     kind,
                     namespace,
                     metadata_only=metadata,
-                    ignore_status=not metadata,
                     wanted=describes_app if metadata else None,
+                    ignore_status=not metadata,
                     changed=changed,
                     told=self._teller(kind, namespace),
                 )

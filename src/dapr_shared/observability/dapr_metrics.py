@@ -433,6 +433,12 @@ class DaprMetrics:
             "How often reading a kind of the cluster became refused (RBAC), absent, or followed.",
             ["resource", "state"],
         )
+        self.status_holder = gauge(own + "status_holder", "1 while this instance writes the status of Apps, else 0.")
+        self.cluster_write_failures = counter(
+            own + "cluster_write_failures_total",
+            "Writes to the Kubernetes API server that failed: status, event, lease.",
+            ["object"],
+        )
         self.resource_notices = counter(own + "resource_notices_total", "Parts of resources that were ignored.")
         self.component_warnings = counter(
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]

@@ -480,6 +480,19 @@ class Events:
             "a kind of the cluster can be read again", resource=resource, **_given(namespace=namespace)
         )
 
+    def status_holder(self, *, held: bool) -> None:
+        """Of the instances that serve the same namespaces this one begins or ends to write the status of Apps."""
+        self.metrics.status_holder.child().set(int(held))
+        what = "this instance writes the status of apps" if held else "another instance writes the status of apps"
+        self._resources.info(what)
+
+    def cluster_write_failed(self, what: str, problem: str) -> None:
+        """A `status`, `event` or `lease` could not be written; apps are served all the same, and it is tried again."""
+        self.metrics.cluster_write_failures.child(what).inc()
+        held = self._limiter.held_back("cluster_write_failed", what, problem)
+        if held is not None:
+            self._resources.warning("not written to the cluster", object=what, problem=problem, **_held(held))
+
     def resource_notice(self, notice: str) -> None:
         """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""
         self.metrics.resource_notices.child().inc()

@@ -136,6 +136,9 @@ class Instance:
         if self._sources.tolerant:
             again = TryAgain(self._reloader, away=lambda: self._sources.away)
             self._background(stack, again.run(), "another try for what was refused")
+        status = self._sources.status(self.parts, self._reloader.refusals)
+        if status is not None:
+            self._background(stack, status, "status of apps")
 
     def request_reload(self) -> None:
         """Read the resources and secrets again soon (SIGHUP)."""

@@ -39,17 +39,21 @@ from dapr_shared.resources.errors import ResourceError, ResourceErrors
 from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import App, Component, Configuration, HTTPEndpoint, Other, Resiliency, Subscription
 from dapr_shared.resources.watch import changes as file_changes
+from dapr_shared.runtime.app_status import AppStatus
 from dapr_shared.runtime.file_reading import FileReader
 from dapr_shared.runtime.refusals import Refusal
 from dapr_shared.runtime.settings import ALL_NAMESPACES, SettingsError
 from dapr_shared.runtime.sources import ClusterError, Sources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from contextlib import AsyncExitStack
 
     from dapr_shared.kube.objects import ObjectKind
     from dapr_shared.observability.events import Events
+    from dapr_shared.resources.origin import Origin
+    from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.refusals import Refusals
     from dapr_shared.runtime.settings import Settings
     from dapr_shared.runtime.sources import Background
 
@@ -260,6 +264,12 @@ class KubernetesSources(Sources):
         self._addresses = addresses
         return found
 
+    def status(self, parts: Parts, refusals: Refusals) -> Coroutine[None, None, None] | None:
+        """Status of Apps, and Events, of an instance for many apps."""
+        if not self.multi_app:
+            return None
+        return AppStatus(parts, self, refusals, self._settings, self._events).run()
+
     def app_objects(self) -> list[Object]:
         """The App resources as they are at the API server, also those that are refused; for their `status`.
 
@@ -271,6 +281,11 @@ class KubernetesSources(Sources):
     def pod(self, namespace: str, name: str) -> Object | None:
         """The metadata of a followed pod that describes an app."""
         return self._watch.pod(namespace, name)
+
+    def object_at(self, kind: str, origin: Origin) -> Object | None:
+        """The object of this kind that is followed and has this origin; `None`: there is none, or it is of a file."""
+        found = (data for each, data in self._watch.objects(*self._kinds()) if each.kind == kind)
+        return next((data for data in found if origin_of(kind, data) == origin), None)
 
     # Telling ---------------------------------------------------------------------------------------------------------
     def _hear(self, followed: Followed) -> None:

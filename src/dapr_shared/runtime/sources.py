@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from dapr_shared.resources.model import Configuration
-    from dapr_shared.runtime.refusals import Refusal
+    from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.refusals import Refusal, Refusals
 
 API_TOKEN = "DAPR_API_TOKEN"  # noqa: S105 - the name of a variable
 Background = Callable[[Coroutine[None, None, None], str], None]
@@ -73,6 +74,10 @@ class Sources:
 
     async def wait_known(self, waiting: Callable[[str], None]) -> None:
         """Wait until there is something to read; `waiting` is told what for. Raises what ends the start."""
+
+    def status(self, parts: Parts, refusals: Refusals) -> Coroutine[None, None, None] | None:  # noqa: ARG002 - of a cluster
+        """Work that tells, where resources come from, what became of them; `None`: nobody there wants to know."""
+        return None
 
     def changes(self, *, hot_reload: bool) -> AsyncIterator[None] | None:
         """Tells each time that the resources should be read again; `None`: never. Nothing after this call is missed.
