@@ -249,6 +249,18 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'cluster_kinds_total{resource="pods",state="refused"} 1',
     ),
     (
+        "status_holder",
+        lambda e: e.status_holder(held=True),
+        "[info   ] dapr.runtime.resources: this instance writes the status of apps",
+        "status_holder 1",
+    ),
+    (
+        "cluster_write_failed",
+        lambda e: e.cluster_write_failed("lease", "no"),
+        "[warning] dapr.runtime.resources: not written to the cluster object=lease problem=no",
+        'cluster_write_failures_total{object="lease"} 1',
+    ),
+    (
         "cluster_kind_absent",
         lambda e: e.cluster_kind_absent("apps"),
         "[warning] dapr.runtime.resources: a kind is not installed in the cluster: there are none of these resource=apps",
