@@ -397,6 +397,11 @@ def test_rights_that_are_exactly_enough(kinds, namespace, tmp_path):
     """With the verbs of the chart's Role nothing is refused; each that is missing is one line that names it."""
     account = kinds.kubeconfig_for(kinds.service_account_token(namespace, "default"), namespace)
     enough = [rule(group, resource, "get", "list", "watch") for group, resource in RULES]
+    enough += [
+        rule("shared.dapr.io", "apps/status", "patch"),
+        rule("", "events", "create", "patch"),
+        rule("coordination.k8s.io", "leases", "get", "create", "update"),
+    ]
     kinds.apply(*role(enough), app("first"), pod("runner", app_id="runner", app_port="1"), namespace=namespace)
     kinds.run_pod(namespace, "runner", address="10.244.1.5")
     with cluster_instance(tmp_path / "enough", account, namespace) as instance:
@@ -417,5 +422,8 @@ def test_rights_that_are_exactly_enough(kinds, namespace, tmp_path):
         time.sleep(2)
         refusals = [line for line in instance.log() if line["msg"].startswith("a kind of the cluster cannot be read")]
         assert len(refusals) == len(RULES) - 1, "each is told once"
+        line = instance.wait_for_line("not written to the cluster", object="lease")
+        for word in (f"the service account {namespace}/default", "verb get on leases.coordination.k8s.io", namespace):
+            assert word in line["problem"]
         kinds.apply(*role(enough), namespace=namespace)
         instance.wait_for_line("a kind of the cluster can be read again", resource="components.dapr.io")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.calls import Answer, ask
 from tests.support.instance import digest_of, running
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,8 @@ def cluster_instance(
 ) -> Iterator[Instance]:
     """The process that the image runs, with a kubeconfig in place of a pod's service account."""
     given = {"KUBECONFIG": str(kubeconfig), "NAMESPACE": namespace, "POD_NAME": "instance-0", **(env or {})}
-    words = ["--mode=kubernetes", f"--data-dir={folder / 'data'}", *flags]
+    (internal,) = free_ports(1)  # instances of other tests run at the same time
+    words = ["--mode=kubernetes", f"--data-dir={folder / 'data'}", f"--dapr-internal-grpc-port={internal}", *flags]
     with running(folder, *words, env=given, entry="daprd", **options) as made:
         yield made
 
