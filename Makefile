@@ -22,7 +22,7 @@ VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest -q -n $(WORKERS)
 COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links
-LOCK := $(COMPILE) pyproject.toml --extra h2c --extra native --extra redis --extra postgresql --extra tracing
+LOCK := $(COMPILE) pyproject.toml --extra h2c --extra redis --extra postgresql --extra tracing
 
 .PHONY: help
 help: ## list the targets

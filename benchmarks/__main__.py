@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import math
 import os
 import platform
@@ -99,7 +98,7 @@ def _run(
                 taking_part = [
                     one
                     for one in deployments
-                    if (scenario.grpc or "native" not in one.name) and (scenario.compared or one.name != PEER)
+                    if (scenario.grpc or one.name in ("dapr-shared", PEER)) and (scenario.compared or one.name != PEER)
                 ]
                 results += run_scenario(
                     scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds
@@ -131,8 +130,8 @@ def _run(
 def _start(stack: ExitStack, folder: Path, peer: str | None, servers: Servers, *, grpc: bool) -> list[Deployment]:
     apps = start_apps(stack, folder)
     deployments = [start_ours(stack, folder, apps, brokers=True, resources=servers.components())]
-    if grpc and importlib.util.find_spec("pygrpc_native") is not None:
-        deployments.append(start_ours(stack, folder, apps, "native", brokers=True, resources=servers.components()))
+    if grpc:
+        deployments.append(start_ours(stack, folder, apps, "aio", brokers=True, resources=servers.components()))
     if peer is not None:
         deployments.append(start_peer(stack, folder, apps, peer, brokers=True, resources=servers.components()))
     for deployment in deployments:

@@ -56,7 +56,6 @@ async def _serve_grpc(port: int) -> Server:
     # grpc is imported only in the process that serves it.
     from dapr_shared.wire.grpc.engines import engine  # noqa: PLC0415
     from dapr_shared.wire.grpc.interface import Kind, Method  # noqa: PLC0415
-    from dapr_shared.wire.grpc.native import MissingEngineError  # noqa: PLC0415
 
     async def echo(_: Call, data: bytes) -> bytes:
         return data
@@ -66,11 +65,7 @@ async def _serve_grpc(port: int) -> Server:
         raise NotImplementedError(call.method)
         yield b""
 
-    try:
-        chosen = engine("native", print)
-    except MissingEngineError:
-        chosen = engine("aio", print)
-    return await chosen.serve(f"{LOOPBACK}:{port}", [Method(METHOD, Kind.UNARY, echo)], unknown)  # type: ignore[arg-type]
+    return await engine("http2", print).serve(f"{LOOPBACK}:{port}", [Method(METHOD, Kind.UNARY, echo)], unknown)  # type: ignore[arg-type]
 
 
 async def serve(http_ports: list[int], grpc_port: int) -> None:

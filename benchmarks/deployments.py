@@ -89,7 +89,7 @@ def start_ours(
     stack: ExitStack,
     folder: Path,
     apps: Sequence[App],
-    engine: str = "aio",
+    engine: str = "http2",
     *,
     brokers: bool = False,
     resources: str = "",
@@ -98,7 +98,7 @@ def start_ours(
 
     `brokers`: with the components that are published to; `resources`: a YAML document more.
     """
-    name = f"dapr-shared {engine}"
+    name = "dapr-shared" if engine == "http2" else f"dapr-shared {engine}"
     folder = _folder(folder, name)
     (folder / "apps.yaml").write_text("---\n".join(map(_app_resource, apps)), encoding="utf-8")
     _write_components(folder, brokers=(_MEMORY_BROKER, _SQLITE_BROKER) if brokers else (), more=resources)

@@ -158,7 +158,7 @@ def _grpc_rows() -> list[Scenario]:
             grpc=True,
             body=invoke.SerializeToString(),
             # No gRPC client sends a length, but h2load does, its own, and daprd hands it on to the HTTP app with the
-            # shorter body, which fails: this header takes its place. (pygrpc-native refuses a length that is wrong.)
+            # shorter body, which fails: this header takes its place.
             peer_headers=(f"content-length: {len(BODY)}",),
             answer_bytes=len(BODY),
         )

@@ -112,8 +112,8 @@ def main() -> None:
     if shutil.which("h2load") is None:
         sys.exit("h2load is not installed: apt-get install nghttp2-client")
     print(f"{'engine':8}{'calls':10}{'calls/s':>10}{'µs CPU/call':>14}")
-    upstream = Process("native", "unary")
-    for engine_name in ("aio", "native"):
+    upstream = Process("http2", "unary")
+    for engine_name in ("http2", "aio"):
         for kind in ("unary", "unknown", "proxy"):
             process = Process(engine_name, kind, upstream.address)
             _load(process.address, max(1, arguments.calls // 10), arguments)

@@ -37,7 +37,7 @@ AS_A = [("dapr-api-token", A)]
 Code = grpc.StatusCode
 
 
-@pytest.fixture(scope="module", params=["aio", "native"])
+@pytest.fixture(scope="module", params=["http2", "aio"])
 def world(request, tmp_path_factory):
     with attacked(tmp_path_factory.mktemp(f"attacked-{request.param}"), request.param) as made:
         yield made

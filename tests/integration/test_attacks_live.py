@@ -154,7 +154,7 @@ def test_the_app_of_a_single_instance_needs_no_token(tmp_path):
         assert ask(instance.public, "GET", "/v1.0/metadata").json()["id"] == "orders"
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_the_token_of_a_single_instance(tmp_path, engine):
     """With DAPR_API_TOKEN a single instance wants exactly that token, with daprd's answers; health stays open."""
     with running(

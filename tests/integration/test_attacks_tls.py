@@ -118,9 +118,8 @@ def test_a_bad_certificate_ends_at_the_handshake(world, name, mode):
     while instance.metric("dapr_shared_tls_trouble_total", reason="client_certificate") <= before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    if mode == "required":
-        code, _ = _grpc(world, getattr(world, name, None), {"dapr-api-token": token_of("stock")}, instance)
-        assert code is grpc.StatusCode.UNAVAILABLE
+    code, _ = _grpc(world, getattr(world, name, None), {"dapr-api-token": token_of("stock")}, instance)
+    assert code is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -148,6 +147,11 @@ def test_optional_takes_a_token_in_place_of_a_certificate(world):
     assert _get(world, world.orders, token, world.optional)[0] == 401
     assert _get(world, world.nobody, token, world.optional)[0] == 200
     assert _get(world, None, None, world.optional)[0] == 401
+    assert _grpc(world, None, token, world.optional) == (grpc.StatusCode.OK, "stock")
+    assert _grpc(world, world.stock, None, world.optional) == (grpc.StatusCode.OK, "stock")
+    assert _grpc(world, world.orders, token, world.optional)[0] is grpc.StatusCode.UNAUTHENTICATED
+    assert _grpc(world, world.nobody, token, world.optional) == (grpc.StatusCode.OK, "stock")
+    assert _grpc(world, None, None, world.optional)[0] is grpc.StatusCode.UNAUTHENTICATED
     assert _grpc(world, None, token, world.optional) == (grpc.StatusCode.OK, "stock")
 
 

@@ -72,7 +72,7 @@ def test_response_metadata_over_http(tmp_path):
             assert failed.json()["message"] == "error invoking output binding endpoint: received status code 418"
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_an_output_over_grpc(tmp_path, engine):
     """The same over gRPC: data, metadata, headers; the caller's token goes nowhere."""
     with ExitStack() as stack:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ENGINES = pytest.mark.parametrize("engine", ["aio", "native"])
+ENGINES = pytest.mark.parametrize("engine", ["http2", "aio"])
 
 
 class World:
@@ -43,7 +43,7 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, engine: str = "aio", port: int = 0, *, present: bool = True) -> Iterator[World]:
+def world(folder: Path, engine: str = "http2", port: int = 0, *, present: bool = True) -> Iterator[World]:
     """Run it. `present`: whether the app `orders` listens (on `port`, where one is given)."""
     file, mine = folder / "config.db", folder / "mine.db"
     orders = BindingApp(port=port)

@@ -92,7 +92,7 @@ def test_a_killed_instance_loses_no_acknowledged_write(tmp_path):
         assert not lost, f"{len(lost)} of {len(keys)} acknowledged writes are lost"
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
 def test_a_signal_under_load_fails_no_accepted_request(tmp_path, engine, number):  # noqa: C901 - its clients are in it
     """16 clients on kept connections, HTTP and gRPC: a signal ends the instance with 0 and fails nothing it accepted."""

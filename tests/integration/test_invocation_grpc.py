@@ -31,7 +31,7 @@ def grpc_app():
         yield made
 
 
-@pytest.fixture(scope="module", params=["aio", "native"])
+@pytest.fixture(scope="module", params=["http2", "aio"])
 def instance(request, http_app, grpc_app, tmp_path_factory):
     resources = [
         app("orders"),
@@ -159,13 +159,11 @@ def test_an_http_apps_status_over_grpc(channel, status, code):
             assert info.metadata["http.error_message"].startswith("{")
 
 
-def test_the_status_of_an_http_app_is_told(request, instance, channel):
+def test_the_status_of_an_http_app_is_told(instance, channel):
     """The status of an HTTP app stands in the header `dapr-http-status`, also of an error."""
     for status in (201, 404):
         answer = call(channel, "InvokeService", _request("web", f"status/{status}"), METADATA)
-        # pygrpc-native cannot send headers with an error: there they come with the status (`wire/grpc/native.py`).
-        late = status == 404 and "native" in request.node.name
-        assert ("dapr-http-status", str(status)) in (answer.trailers if late else answer.initial)
+        assert ("dapr-http-status", str(status)) in answer.initial
 
 
 # gRPC caller, gRPC app ---------------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ def test_a_grpc_apps_error_over_grpc(channel, code):
     assert [info.reason for info in _details(answer)] == ["AS_TOLD"]
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_trace_context_reaches_a_grpc_app(tmp_path, engine):
     """A gRPC app gets the trace as W3C text and in gRPC's binary form, from HTTP and gRPC callers alike."""
     trace = "0af7651916cd43dd8448eb211c80319c"

@@ -91,7 +91,7 @@ def test_a_lock_outlives_a_killed_process(tmp_path):
         assert lock(made, lockOwner="other").json() == {"success": False}
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_over_grpc(tmp_path, engine):
     """The same over gRPC."""
     with instance(tmp_path, f"--grpc-engine={engine}") as made, grpc_channel(made.grpc) as channel:

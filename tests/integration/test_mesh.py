@@ -66,7 +66,7 @@ def callee(web, remote, port, tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope="module", params=["aio", "native"])
+@pytest.fixture(scope="module", params=["http2", "aio"])
 def caller(request, callee, port, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"caller-{request.param}")
     flags = (finds_peers_at(folder, port), f"--grpc-engine={request.param}")

@@ -14,7 +14,7 @@ MEMORY = component("memory", "state.in-memory")
 
 
 @pytest.mark.parametrize("flag", ["--dapr-http-port", "--dapr-grpc-port", "--metrics-port", "--dapr-public-port"])
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_a_port_that_is_taken(tmp_path, flag, engine):
     """It is a start error that names the port, the process that has it, and the flag that changes it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

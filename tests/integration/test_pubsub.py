@@ -308,7 +308,7 @@ def test_two_apps_on_one_topic_each_get_all(tmp_path, broker):
             until(lambda: sorted(mail.data()) == sorted(stock.data()) == list(range(10)))
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 @BROKER
 def test_two_replicas_of_one_app_share(tmp_path, broker, engine):
     """Two streams of one app each get some of its messages; one that leaves gives back what it has not answered."""

@@ -145,7 +145,7 @@ def test_a_grpc_app_that_breaks_off(tmp_path, gate):
             nothing_pending(instance)
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_a_stream_that_does_not_reply(tmp_path, engine):
     """An event without a reply in time fails and comes again on the same stream."""
     resources = [app("shop"), app("mail"), MEMORY]
@@ -185,7 +185,7 @@ def test_an_app_whose_health_check_fails(tmp_path, protocol):
             assert instance.metric("dapr_component_pubsub_ingress_count", process_status="retry") == 0
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_sigterm_lets_a_stream_reply(tmp_path, engine):
     """While the instance ends, events with a stream may still be answered; what is not begun waits for the next one."""
     resources = [app("shop"), app("mail")]
@@ -287,7 +287,7 @@ def test_two_components_that_put_two_apps_into_one_group(tmp_path):
 
 
 # Streams in the metadata and the metrics -----------------------------------------------------------------------------
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_streams_are_told(tmp_path, engine):
     """The metadata of an app lists its open streams with the type STREAMING, over HTTP and gRPC; the metric counts them."""
     with running(tmp_path, f"--grpc-engine={engine}", resources=[app("shop"), app("mail"), MEMORY]) as instance:
@@ -311,7 +311,7 @@ def test_streams_are_told(tmp_path, engine):
         assert instance.metric("dapr_shared_subscriptions", app_id="mail", state="active") == 0
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_a_reload_ends_streams_of_a_changed_component(tmp_path, engine):
     """The stream ends with UNAVAILABLE, so that the client opens it anew; a reload of other things leaves it alone."""
     with running(tmp_path, f"--grpc-engine={engine}", resources=[app("shop"), app("mail"), MEMORY]) as instance:

@@ -9,8 +9,8 @@ import pytest
 from tests.support.instance import app, component, running
 
 HEAVY = (
-    "aiohttp", "asyncpg", "celpy", "cel_expr_python", "cronsim", "cryptography", "cyclopts", "grpc_tools.protoc", "hiredis",
-    "httpx2", "joserfc", "opentelemetry", "pygrpc_native", "pyreqwest", "redis", "rich.console", "rich.traceback",
+    "aiohttp", "asyncpg", "celpy", "cel_expr_python", "cronsim", "cryptography", "cyclopts", "grpc", "grpc_tools.protoc", "hiredis",
+    "httpx2", "joserfc", "opentelemetry", "pyreqwest", "redis", "rich.console", "rich.traceback",
 )  # fmt: skip
 """Libraries by the module whose import costs memory and time at a start that has no use for it."""
 

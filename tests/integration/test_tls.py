@@ -197,14 +197,14 @@ def test_a_withdrawn_authority_proves_nothing_any_more(tmp_path):
         assert grpc_metadata(instance.grpc_port, authority.file, new) == (grpc.StatusCode.OK, "orders")
 
 
-def test_the_native_engine_gives_way_for_tls(tmp_path):
-    """With --grpc-engine=native TLS listeners run on grpc.aio, which is said once."""
-    pytest.importorskip("pygrpc_native")
+@pytest.mark.parametrize("engine", ["http2", "aio"])
+def test_both_grpc_engines_speak_tls(tmp_path, engine):
+    """TLS listeners of gRPC run on the engine that was chosen."""
     authority = Authority(tmp_path / "ca")
     pair = authority.issue("server", server=True)
-    with running(tmp_path / "i", "--grpc-engine=native", *pair.flags(), resources=[app("orders")]) as instance:
+    flags = (f"--grpc-engine={engine}", *pair.flags())
+    with running(tmp_path / "i", *flags, resources=[app("orders")]) as instance:
         assert grpc_metadata(instance.grpc_port, authority.file, metadata=AUTH)[0] is grpc.StatusCode.OK
-        instance.wait_for_line("setting without effect", setting="--grpc-engine=native")
 
 
 def test_single_app_mode_over_tls(tmp_path):

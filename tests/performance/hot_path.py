@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import platform
 import sys
@@ -19,8 +20,11 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from dapr_shared._proto import runtime_pb
-from dapr_shared.wire.grpc.serving import Service
+from dapr_shared.wire.grpc.http2_messages import prefixed
+from dapr_shared.wire.grpc.http2_server import Http2Engine
 from dapr_shared.wire.http.server import serve
+from dapr_shared.wire.http2 import frames
+from dapr_shared.wire.http2.hpack import encode
 from tests.support.call_counts import counted_bytecodes, counted_calls
 from tests.support.inprocess import TWO_APPS, inprocess
 
@@ -79,20 +83,42 @@ class _App(asyncio.Protocol):
         self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello")
 
 
-class _Context:
-    """A gRPC call as an engine hands it to a handler."""
+async def _grpc_sender(address: str, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:
+    """A connection by hand: what a client does is not to be counted."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    stack.callback(writer.close)
+    writer.write(frames.PREFACE + frames.settings({}) + frames.window_update(0, 1 << 24))
+    block = b"".join(
+        encode(name, value)
+        for name, value in (
+            (":method", "POST"),
+            (":path", "/dapr.proto.runtime.v1.Dapr/GetState"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("dapr-api-token", _TOKEN),
+            ("user-agent", "grpc-go/1.80"),
+        )
+    )
+    message = prefixed(runtime_pb.GetStateRequest(store_name="memory", key="bench").SerializeToString())
+    streams = itertools.count(1, 2)
 
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("dapr-api-token", _TOKEN), ("user-agent", "grpc-python/1.80"))
+    async def send() -> None:
+        stream = next(streams)
+        writer.write(frames.headers(stream, block, frames.FRAME_BYTES, end_stream=False))
+        writer.write(frames.frame(frames.DATA, frames.END_STREAM, stream, message))
+        answer = b""
+        while True:
+            head = await reader.readexactly(frames.HEAD_BYTES)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if int.from_bytes(head[5:], "big") == stream:
+                answer += payload
+                if head[4] & frames.END_STREAM:
+                    break
+        if _VALUE not in answer:
+            raise AssertionError(answer)
 
-    def peer(self) -> str:
-        return "ipv4:127.0.0.1:1"
-
-    def time_remaining(self) -> None:
-        return None
-
-    async def abort(self, code: object, details: str, trailers: object) -> None:
-        raise AssertionError(code, details, trailers)
+    return send
 
 
 @asynccontextmanager
@@ -121,15 +147,9 @@ async def senders(folder: Path) -> AsyncGenerator[dict[str, Callable[[], Awaitab
 
             return send
 
-        service = Service(instance.parts.grpc.table(), instance.parts.grpc.unknown(), None, print)
-        handler: Any = service.handlers["/dapr.proto.runtime.v1.Dapr/GetState"]
-        message = runtime_pb.GetStateRequest(store_name="memory", key="bench").SerializeToString()
-
-        async def get_state() -> None:
-            answer = await asyncio.create_task(handler.unary_unary(message, _Context()))
-            if _VALUE not in answer:
-                raise AssertionError(answer)
-
+        grpc = await Http2Engine(print).serve("127.0.0.1:0", instance.parts.grpc.table(), instance.parts.grpc.unknown())
+        stack.push_async_callback(grpc.stop, 0)
+        get_state = await _grpc_sender(grpc.address, stack)
         made = {name: sender(request) for name, request in HTTP.items()}
         await made["http-state-save"]()
         yield {**made, GRPC: get_state}

@@ -144,7 +144,7 @@ def _resources(folder: Path, orders: int, stock: int, remote: int, ports: list[i
 
 
 @contextmanager
-def attacked(folder: Path, engine: str = "aio", *flags: str, extra: Sequence[dict] = ()) -> Iterator[Attacked]:
+def attacked(folder: Path, engine: str = "http2", *flags: str, extra: Sequence[dict] = ()) -> Iterator[Attacked]:
     """Run the instance with its apps, and with `extra` resources."""
     with ExitStack() as stack:
         orders, stock = stack.enter_context(echo_app()), stack.enter_context(echo_app())

@@ -9,7 +9,7 @@ import dapr_shared
 from dapr_shared.cli.output import Format, as_text, write
 
 PACKAGES = (
-    "uvloop", "httptools", "grpcio", "protobuf", "pygrpc-native", "msgspec", "orjson", "apsw", "cel-expr-python",
+    "uvloop", "httptools", "grpcio", "protobuf", "msgspec", "orjson", "apsw", "cel-expr-python",
     "cryptography", "redis", "asyncpg", "opentelemetry-sdk",
 )  # fmt: skip
 """What the instance is made of, optional libraries among it."""

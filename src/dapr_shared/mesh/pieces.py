@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from dapr_shared._proto import common_pb, internals_pb
 from dapr_shared.wire.grpc.interface import GrpcError
-from dapr_shared.wire.grpc.serving import close
+from dapr_shared.wire.grpc.messages import close
 from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT, BodyError, BodyTooLargeError
 
 if TYPE_CHECKING:

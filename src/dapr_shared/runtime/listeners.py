@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from dapr_shared.identity.caller import ListenerIdentity
 from dapr_shared.mesh.peers import MESSAGE_SLACK
 from dapr_shared.runtime.ports import PortTakenError, port_taken
-from dapr_shared.wire.grpc.aio import AioEngine
 from dapr_shared.wire.grpc.interface import ServerOptions
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.server import serve
@@ -71,10 +70,7 @@ class FrontListeners:
         self._events = events
         self._shared = _Open(*_bounds(settings.max_body_size, settings.read_buffer_size))
         self._limits = self._shared.limits
-        self._tls_engine = tls.grpc_engine(engine) if tls else engine
         self._peers = peers
-        # Its calls are streams, which the other engine hands on to this one.
-        self._peer_engine = AioEngine(events.defect)
         self._internal: list[Server] = []
         self._extra: list[HttpServer] = []
         self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
@@ -150,7 +146,7 @@ class FrontListeners:
         for port in ports:
             where = _joined(settings.dapr_internal_grpc_listen_address, port)
             try:
-                server = await self._peer_engine.serve(
+                server = await self._engine.serve(
                     where, self._peers.table(), self._peers.unknown(), listener=identity, options=options
                 )
             except OSError as error:
@@ -240,10 +236,12 @@ class FrontListeners:
     async def _open_grpc(
         self, where: str, identity: ListenerIdentity, into: _Open, flag: str, tls: FrontTls | None = None
     ) -> None:
-        engine = self._tls_engine if tls else self._engine
-        options = replace(into.options, tls=tls.served) if tls else into.options
+        options = into.options
+        if tls is not None:
+            on_trouble = partial(self._events.tls_trouble, identity.name)
+            options = replace(options, tls=tls.served, on_trouble=on_trouble)
         try:
-            server = await engine.serve(where, self._methods, self._unknown, listener=identity, options=options)
+            server = await self._engine.serve(where, self._methods, self._unknown, listener=identity, options=options)
         except OSError as error:
             raise port_taken(where, flag, error) from error
         into.grpc.append(server)

@@ -198,8 +198,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, Flag("The address of a pod on the same node proves the pod's app.", _B, own=True)
     ] = False
     grpc_engine: Annotated[
-        str, Flag("gRPC engine: aio, or native (extra `native`).", own=True, choices=("aio", "native"))
-    ] = "aio"
+        str,
+        Flag(
+            "gRPC engine: http2 (our own) or aio (grpc.aio).",
+            own=True,
+            choices=("http2", "aio"),
+        ),
+    ] = "http2"
     tls_cert: Annotated[
         str, Flag("Certificate of the HTTP and gRPC API, PEM: they speak TLS. Read again when it changes.", own=True)
     ] = ""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from dapr_shared.resources.watch import changes
 from dapr_shared.runtime.settings import Settings, SettingsError
-from dapr_shared.wire.grpc.engines import engine
 from dapr_shared.wire.tls import ServerTls, TlsError, TlsFiles
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from dapr_shared.observability.events import Events
-    from dapr_shared.wire.grpc.interface import Engine
 
 _DAY = 86_400.0
 
@@ -28,8 +26,9 @@ _DAY = 86_400.0
 class FrontTls:
     """What the shared listeners serve, and its renewal."""
 
-    def __init__(self, served: ServerTls, events: Events) -> None:
+    def __init__(self, served: ServerTls, events: Events, grpc_engine: str) -> None:
         self.served = served
+        self._grpc_engine = grpc_engine
         self._events = events
         self._watched = changes(served.files.paths())  # before anybody is served: no change is missed
 
@@ -37,23 +36,16 @@ class FrontTls:
         """The context for a new HTTP connection."""
         return self.served.context
 
-    def grpc_engine(self, chosen: Engine) -> Engine:
-        """The engine for TLS listeners: the native one has no TLS, so there they are grpc.aio's (decision 0011)."""
-        if chosen.name == "aio":
-            return chosen
-        self._events.setting_without_effect(
-            f"--grpc-engine={chosen.name}", "TLS listeners run on grpc.aio; listeners of apps on the chosen engine"
-        )
-        return engine("aio", self._events.defect)
-
     def tell(self, *, again: bool = False) -> None:
         """Say what is in force."""
         served = self.served
         days_left = (served.not_after - time.time()) / _DAY
         self._events.tls_loaded(str(served.files.certificate), days_left=days_left, again=again)
-        if not again and served.files.client_ca is not None and not served.files.client_required:
+        optional = served.files.client_ca is not None and not served.files.client_required
+        if optional and not again and self._grpc_engine == "aio":
             self._events.setting_without_effect(
-                "--tls-client-auth=optional", "for gRPC, whose clients are asked for no certificate and use tokens"
+                "--tls-client-auth=optional",
+                "with --grpc-engine=aio, which asks gRPC clients for no certificate then: they use tokens",
             )
 
     async def reload(self) -> None:
@@ -87,4 +79,4 @@ def front_tls(settings: Settings, events: Events) -> FrontTls | None:
         served = ServerTls(files)
     except TlsError as error:
         raise SettingsError(str(error)) from error
-    return FrontTls(served, events)
+    return FrontTls(served, events, settings.grpc_engine)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _READS: Final = 3
 """How often files are read that change while they are read."""
 _HTTP: Final = ["http/1.1"]
+_GRPC: Final = ["h2"]
 
 
 class TlsError(Exception):
@@ -74,10 +75,12 @@ class ServerTls:
     def __init__(self, files: TlsFiles) -> None:
         """Reads the files. Raises `TlsError`. Blocks."""
         self.files = files
-        material, context = _load(files)
+        material, context, grpc_context = _load(files)
         self.material: TlsMaterial = material
         self.context: ssl.SSLContext = context
         """For HTTP; a new object after each reload, so that no session outlives its authorities."""
+        self.grpc_context: ssl.SSLContext = grpc_context
+        """For gRPC, likewise."""
 
     @property
     def not_after(self) -> float:
@@ -86,19 +89,19 @@ class ServerTls:
 
     def reload(self) -> bool:
         """Read the files again; whether they hold something else. Raises `TlsError`, and nothing has changed. Blocks."""
-        material, context = _load(self.files)
+        material, context, grpc_context = _load(self.files)
         if material == self.material:
             return False
-        self.material, self.context = material, context
+        self.material, self.context, self.grpc_context = material, context, grpc_context
         return True
 
 
-def _load(files: TlsFiles) -> tuple[TlsMaterial, ssl.SSLContext]:
+def _load(files: TlsFiles) -> tuple[TlsMaterial, ssl.SSLContext, ssl.SSLContext]:
     for _ in range(_READS):
         material = _read(files)
-        context = _context(files, material)
-        if _read(files) == material:  # what the context holds is what was read
-            return material, context
+        contexts = _context(files, material, _HTTP), _context(files, material, _GRPC)
+        if _read(files) == material:  # what the contexts hold is what was read
+            return material, *contexts
     raise TlsError("the TLS files change all the time; they are read again when they rest")
 
 
@@ -117,13 +120,13 @@ def _bytes(path: Path, flag: str) -> bytes:
         raise TlsError(f"{flag} {path}: {error.strerror or error}") from error
 
 
-def _context(files: TlsFiles, material: TlsMaterial) -> ssl.SSLContext:
+def _context(files: TlsFiles, material: TlsMaterial, protocols: list[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # No resumption: each connection shows its certificate again. (RFC 5246 renegotiation is of no use here either.)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0
-    context.set_alpn_protocols(_HTTP)
+    context.set_alpn_protocols(protocols)
     try:
         context.load_cert_chain(files.certificate, files.key, _no_password)
     except ssl.SSLError as error:

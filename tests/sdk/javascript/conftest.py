@@ -68,7 +68,7 @@ def node() -> str:
     return node_with_packages()
 
 
-@pytest.fixture(scope="package", params=["aio", "native"])
+@pytest.fixture(scope="package", params=["http2", "aio"])
 def world(request, node, tmp_path_factory):
     """The instance on one gRPC engine, with its apps."""
     folder = tmp_path_factory.mktemp(f"javascript-{request.param}")

@@ -102,7 +102,7 @@ class World:
         return made
 
 
-@pytest.fixture(scope="package", params=["go-aio", "go-native", "java-aio", "java-native"])
+@pytest.fixture(scope="package", params=["go-http2", "go-aio", "java-http2", "java-aio"])
 def world(request, go, tmp_path_factory):
     """The instance on one gRPC engine, with its apps; the clients are of one SDK, the services of Go's."""
     language, engine = request.param.split("-")

@@ -59,7 +59,7 @@ def callback_app() -> Iterator[int]:
         thread.join(10)
 
 
-@pytest.fixture(scope="package", params=["aio", "native"])
+@pytest.fixture(scope="package", params=["http2", "aio"])
 def world(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"sdk-{request.param}")
     (folder / "secrets.json").write_text(json.dumps({"db": {"user": "u", "password": "p"}, "key": "of-orders"}))

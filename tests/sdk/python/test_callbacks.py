@@ -88,7 +88,7 @@ def test_an_input_binding(tmp_path, protocol, serve):
         assert failed == 1
 
 
-@pytest.mark.parametrize("engine", ["aio", "native"])
+@pytest.mark.parametrize("engine", ["http2", "aio"])
 def test_changes_of_configuration(tmp_path, monkeypatch, engine):
     """Over a listener of the app's own a subscription is told changes until it is ended.
 

@@ -72,7 +72,7 @@ def callback_app(callbacks: Callbacks) -> Any:
     return made
 
 
-@pytest.fixture(scope="module", params=["aio", "native"])
+@pytest.fixture(scope="module", params=["http2", "aio"])
 def topics(request, tmp_path_factory) -> Iterator[Topics]:
     """`shop` publishes; `mail` speaks HTTP, `callback` is the SDK's app, `reader` receives over streams."""
     folder = tmp_path_factory.mktemp(f"sdk-pubsub-{request.param}")

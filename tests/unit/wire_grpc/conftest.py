@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from dapr_shared.wire.grpc.engines import engine
 from tests.support.grpc_calls import Desk
 
 
-# pygrpc-native has no build for Windows.
-@pytest.fixture(params=["aio"] if sys.platform == "win32" else ["aio", "native"])
+@pytest.fixture(params=["http2", "aio"])
 def engine_name(request) -> str:
     return request.param
 

@@ -186,7 +186,7 @@ async def test_an_error_after_messages(desk) -> None:
 
 
 async def test_an_error_after_headers(desk) -> None:
-    """A unary call that fails after its headers delivers them too; pygrpc-native, which drops them, as trailers."""
+    """A unary call that fails after its headers delivers them too."""
 
     async def handler(call, data):
         await call.send_initial_metadata([("h", "1"), ("h-bin", b"\xff")])
@@ -197,10 +197,7 @@ async def test_an_error_after_headers(desk) -> None:
     error = await fail(client.unary(ECHO, b""))
     headers, trailers = (("h", "1"), ("h-bin", b"\xff")), (("t", "2"), ("t", "3"))
     assert (error.code, error.message) == (GrpcCode.NOT_FOUND, "none")
-    if desk.engine.name == "native":
-        assert (error.initial, error.trailers) == ((), headers + trailers)
-    else:
-        assert (error.initial, error.trailers) == (headers, trailers)
+    assert (error.initial, error.trailers) == (headers, trailers)
 
 
 @pytest.mark.parametrize("method", [ECHO, COUNT, JOIN, CHAT])
@@ -316,9 +313,7 @@ async def test_metadata_sizes(desk) -> None:
     answer = await client.unary(ECHO, b"", [("big", "x" * 20 * 1024)])
     assert len(values(answer.initial, "big")[0]) == 20 * 1024
     error = await fail(client.unary(ECHO, b"", [("big", "x" * 100 * 1024)]))
-    # pygrpc-native answers with an HTTP status, for which gRPC clients have only UNKNOWN.
-    expected = {"aio": GrpcCode.RESOURCE_EXHAUSTED, "native": GrpcCode.UNKNOWN}
-    assert error.code is expected[desk.engine.name]
+    assert error.code is GrpcCode.RESOURCE_EXHAUSTED
     assert len(calls) == 1
 
 

@@ -159,12 +159,13 @@ async def test_connections_are_renewed(desk) -> None:
 
     server = await desk.serve([Method(ECHO, Kind.UNARY, handler), *ALL_KINDS[1:]])
     client = desk.client(server, ClientOptions(life=100))
-    now = asyncio.get_running_loop().time()
+    start = asyncio.get_running_loop().time()
     await client.unary(ECHO, b"")
     await client.unary(ECHO, b"")
     assert len(set(peers)) == 1
-    assert client._channel is not None
-    assert 90 <= client._channel.expires - now <= 110 + 20  # 20: a busy machine
+    first = client._connection
+    assert first is not None
+    assert 90 <= first.expires - start <= 110 + 20  # 20: a busy machine
     go = asyncio.Event()
 
     async def questions():
@@ -175,13 +176,13 @@ async def test_connections_are_renewed(desk) -> None:
     stream = client.stream(CHAT, questions())
     answers = stream.messages()
     assert await anext(answers) == b"first"
-    client._channel.expires = now
+    client._expire(first)
     await client.unary(ECHO, b"")
     assert len(set(peers)) == 2
-    assert len(client._open_channels) == 2
+    assert len(client._connections) == 2
     go.set()
     assert await collect(answers) == [b"second"]
-    await until(lambda: len(client._open_channels) == 1)
+    await until(lambda: len(client._connections) == 1)
 
 
 async def test_close_ends_calls_in_flight(desk) -> None:

@@ -231,7 +231,6 @@ async def test_broken_calls(desk, headers, body) -> None:
     assert (await desk.client(server).unary(ECHO, b"x", timeout=5)).data == b"x"
 
 
-@pytest.mark.parametrize("engine_name", ["aio"], indirect=True)  # pygrpc-native has a limit of its own, 1024
 async def test_calls_at_a_time_are_bounded(desk) -> None:
     """A connection has at most so many calls at a time; further ones of a polite client wait."""
     go = asyncio.Event()

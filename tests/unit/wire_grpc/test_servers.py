@@ -7,30 +7,20 @@ import errno
 import os
 import socket
 import stat
-import sys
 
 import pytest
 
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.engines import engine
 from dapr_shared.wire.grpc.interface import Kind, Method, ServerOptions
-from dapr_shared.wire.grpc.native import MissingEngineError
 from tests.support.grpc_calls import ALL_KINDS, CHAT, ECHO, collect, fail, open_ended, refuse_unknown, stream_of, until
 
 
 def test_the_factory_names_its_choices(engine_name) -> None:
     """The factory makes each engine by name, and an unknown name's error lists them."""
     assert engine(engine_name, print).name == engine_name
-    with pytest.raises(ValueError, match=r"'grpclib'.*aio, native"):
+    with pytest.raises(ValueError, match=r"'grpclib'.*http2, aio"):
         engine("grpclib", print)
-
-
-def test_a_missing_package_names_the_extra(monkeypatch) -> None:
-    """Without pygrpc-native the error says what to install."""
-    monkeypatch.setitem(sys.modules, "pygrpc_native", None)
-    monkeypatch.setitem(sys.modules, "pygrpc_native.aio", None)
-    with pytest.raises(MissingEngineError, match=r"dapr-shared\[native\]"):
-        engine("native", print)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", ":0", "0.0.0.0:0"])

@@ -22,7 +22,7 @@ from dapr_shared.contracts.settings import Kind, Setting, Settings
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.client import ClientOptions, GrpcClient, GrpcStream
 from dapr_shared.wire.grpc.interface import GrpcError
-from dapr_shared.wire.grpc.serving import close
+from dapr_shared.wire.grpc.messages import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -22,7 +22,7 @@ from dapr_shared.components.pluggable.connection import RETRY_FIRST, RETRY_LONGE
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Outcome, Subscription
 from dapr_shared.wire.grpc.interface import GrpcError
-from dapr_shared.wire.grpc.serving import close
+from dapr_shared.wire.grpc.messages import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

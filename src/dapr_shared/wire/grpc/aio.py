@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import grpc.aio
 
 from dapr_shared.wire.grpc.address import TcpAddress, UnixAddress, bind_tcp, bind_unix, parse, resolve
-from dapr_shared.wire.grpc.interface import BidiHandler, Method, ServerOptions
-from dapr_shared.wire.grpc.serving import OnDefect, Service
+from dapr_shared.wire.grpc.interface import BidiHandler, Method, OnDefect, ServerOptions
+from dapr_shared.wire.grpc.serving import Service
 from dapr_shared.wire.grpc.tls import server_credentials
 
 if TYPE_CHECKING:

@@ -1,44 +1,43 @@
 """The gRPC client: raw bytes to an app, a peer instance or a daprd sidecar.
 
-Last step of both roads. A thin layer over grpc.aio channels that adds what they lack: one error type with all metadata,
-metadata that is always legal (`metadata.py`), a request stream that ends when the call does, and connections that live
-for a limited time, so that names are resolved again.
+Last step of both roads. Calls of one client share one HTTP/2 connection (`http2_client.py`), which lives for a limited
+time, so that names are resolved again, and is made when a call needs it. What is sent as metadata is always legal
+(`metadata.py`); a request stream ends when its call does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
+import ssl
+import tempfile
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import grpc
-import grpc.aio
-
+from dapr_shared import __version__
 from dapr_shared.core.errors import GrpcCode
+from dapr_shared.wire.grpc.address import TcpAddress, UnixAddress, parse
+from dapr_shared.wire.grpc.http2_client import ClientConnection, ClientStream, request_head
+from dapr_shared.wire.grpc.http2_messages import prefixed, too_large_to_send
 from dapr_shared.wire.grpc.interface import GrpcError, Metadata
-from dapr_shared.wire.grpc.metadata import Pairs, received_metadata, request_metadata
-from dapr_shared.wire.grpc.serving import close, is_being_cancelled
+from dapr_shared.wire.grpc.messages import close
+from dapr_shared.wire.grpc.metadata import Pairs, request_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _LIFE_JITTER: Final = 0.1
-_BACK_OFF_FIRST_MS: Final = 100
-_BACK_OFF_MOST_MS: Final = 5_000
-_CONNECT_MS: Final = 5_000
-_RESOLVE_PAUSE_MS: Final = 1_000
-_LOST: Final = (
-    "Stream removed",
-    "Socket closed",
-    "recvmsg:",
-    "sendmsg:",
-    "GOAWAY received",
-    "Connection reset by peer",
-)
-"""What gRPC says when it has lost a connection with a call on it."""
-_REJECTED: Final = "grpc_call_start_batch"
-"""In the text of an operation that gRPC did not even begin."""
+_BACK_OFF_FIRST: Final = 0.1
+_BACK_OFF_MOST: Final = 5.0
+_BACK_OFF_GROWTH: Final = 1.6
+_CONNECT_SECONDS: Final = 5.0
+_TRIES: Final = 5
+"""How often a call is made that the server says it has not looked at."""
+_KEPT_HEADS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class TlsOptions:
     """TLS towards the server."""
 
     root_certificates: bytes | None = None
-    """PEM; `None`: gRPC's own list of public roots."""
+    """PEM; `None`: the public roots of the system."""
     certificate_chain: bytes | None = None
     """PEM of the client's certificate; with `private_key` or not at all."""
     private_key: bytes | None = None
@@ -74,43 +73,7 @@ class ClientOptions:
     tls: TlsOptions | None = None
     """`None`: plain text."""
     user_agent: str = ""
-    """Put before gRPC's own in the `user-agent` header."""
-
-    def arguments(self) -> list[tuple[str, Any]]:
-        """Grpc's channel arguments."""
-        message_bytes = self.max_message_bytes or -1
-        arguments: list[tuple[str, Any]] = [
-            ("grpc.max_receive_message_length", message_bytes),
-            ("grpc.max_send_message_length", message_bytes),
-            ("grpc.max_metadata_size", self.max_metadata_bytes),
-            ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
-            # Only what gRPC calls transparent retries: of calls that no server has seen (refused stream, connection that
-            # was just closed). Retries by policy are ours (resiliency): a service configuration from DNS is not read.
-            ("grpc.enable_retries", 1),
-            ("grpc.service_config_disable_resolution", 1),
-            # Two clients of one address are two connections, and a new channel really connects anew.
-            ("grpc.use_local_subchannel_pool", 1),
-            # A proxy in the environment is for the way out of the cluster, not for apps.
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.initial_reconnect_backoff_ms", _BACK_OFF_FIRST_MS),
-            ("grpc.max_reconnect_backoff_ms", _BACK_OFF_MOST_MS),
-            # The time to connect, in spite of its name.
-            ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
-            ("grpc.dns_min_time_between_resolutions_ms", _RESOLVE_PAUSE_MS),
-            ("grpc.client_idle_timeout_ms", max(1_000, round(self.life * 1000))),
-        ]
-        if self.keepalive_interval is not None:
-            arguments += [
-                ("grpc.keepalive_time_ms", round(self.keepalive_interval * 1000)),
-                ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
-                ("grpc.http2.ping_timeout_ms", round(self.keepalive_timeout * 1000)),
-                ("grpc.http2.max_pings_without_data", 0),
-            ]
-        if self.user_agent:
-            arguments.append(("grpc.primary_user_agent", self.user_agent))
-        if self.tls is not None and self.tls.server_name:
-            arguments.append(("grpc.ssl_target_name_override", self.tls.server_name))
-        return arguments
+    """Put before our own in the `user-agent` header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,130 +85,49 @@ class GrpcAnswer:
     trailers: Metadata
 
 
-class _Channel:
-    """A grpc.aio channel with the calls in flight on it; closes when it is retired and the last of them ends."""
+class GrpcStream:
+    """A call in progress, whatever its kind: `StreamCall`."""
 
     def __init__(
         self,
-        target: str,
-        options: ClientOptions,
-        now: float,
-        open_channels: set[_Channel],
-        on_lost: Callable[[], None] | None,
+        client: GrpcClient,
+        method: str,
+        messages: AsyncIterator[bytes],
+        metadata: Pairs,
+        timeout: float | None,
     ) -> None:
-        self.expires = now + options.life * (1 + random.uniform(-_LIFE_JITTER, _LIFE_JITTER))  # noqa: S311 - jitter
-        self._calls = 0
-        self._retired = False
-        self._open_channels = open_channels
-        self._closing: asyncio.Task[None] | None = None
-        tls = options.tls
-        self.raw: Any
-        if tls is None:
-            self.raw = grpc.aio.insecure_channel(target, options=options.arguments())
-        else:
-            credentials = cast("Any", grpc).ssl_channel_credentials(
-                tls.root_certificates, tls.private_key, tls.certificate_chain
-            )
-            self.raw = grpc.aio.secure_channel(target, credentials, options=options.arguments())
-        open_channels.add(self)
-        self._watching: asyncio.Task[None] | None = None
-        if on_lost is not None:
-            self._watching = asyncio.get_running_loop().create_task(
-                self._watch(on_lost), name=f"connection to {target}"
-            )
-
-    def begin(self) -> None:
-        self._calls += 1
-
-    def end(self, _: object = None) -> None:
-        self._calls -= 1
-        self._close_when_idle()
-
-    def retire(self) -> None:
-        """Take no new calls: the client has forgotten this channel."""
-        self._retired = True
-        self._close_when_idle()
-
-    def error(self, status: grpc.StatusCode, details: str, initial: Pairs, trailers: Pairs) -> GrpcError:
-        """The error of a call that just ended, and whether it did so for want of a connection.
-
-        gRPC does not say who made a status, but only a server sends metadata with it, over a connection that is ready.
-        One that was lost may still be called ready for a moment; then gRPC's text tells. A server that passes on such
-        a text from a call of its own, with nothing beside it, is misread as lost: its call has failed either way.
-        """
-        unreachable = (
-            status is grpc.StatusCode.UNAVAILABLE
-            and not initial
-            and not trailers
-            and (
-                self not in self._open_channels
-                or self.raw.get_state() is not grpc.ChannelConnectivity.READY
-                or details.startswith(_LOST)
-            )
-        )
-        code = GrpcCode(status.value[0])
-        return GrpcError(code, details, trailers=trailers, initial=initial, unreachable=unreachable)
-
-    async def close(self) -> None:
-        """Cancel the calls in flight and disconnect."""
-        self._open_channels.discard(self)
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        await self.raw.close()
-
-    async def _watch(self, on_lost: Callable[[], None]) -> None:
-        """Tell when the connection is lost, in use or not."""
-        state = self.raw.get_state()
-        while not self._retired:
-            await self.raw.wait_for_state_change(state)
-            before, state = state, self.raw.get_state()
-            if before is grpc.ChannelConnectivity.READY and state is not before and not self._retired:
-                on_lost()
-
-    def _close_when_idle(self) -> None:
-        if self._retired and not self._calls and self in self._open_channels and self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self.close())
-
-
-class GrpcStream:
-    """A call in progress: `StreamCall` over a grpc.aio call."""
-
-    def __init__(self, call: Any, messages: AsyncIterator[bytes], channel: _Channel) -> None:
-        self._call = call
-        self._channel = channel
+        self._client = client
         self._trailers: Pairs = ()
         self._failure: Exception | None = None
-        # Not grpc's own sending from an iterator: it goes on waiting for the next message when the call has ended.
-        self._sending = asyncio.get_running_loop().create_task(self._send(messages))
+        """What the iterator of requests raised."""
+        self._given_up = False
+        self._call: ClientStream | None = None
+        loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._sending = loop.create_task(self._run(method, messages, metadata, timeout))
 
     async def initial_metadata(self) -> Metadata:
         """Response headers, once they are there. Raises `GrpcError` if the call failed before."""
         try:
-            pairs = received_metadata(await self._call.initial_metadata())
-            if not pairs and self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
-                trailers = received_metadata(await self._call.trailing_metadata() or ())
-                raise self._failure or self._channel.error(
-                    await self._call.code(), await self._call.details() or "", pairs, trailers
-                )
-        except asyncio.CancelledError:
-            self._raise_unless_cancelled()
+            return await (await self._open_call()).begun()
+        except GrpcError:
+            if self._failure is not None:
+                raise self._failure from None
             raise
-        return pairs
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """The answers, asked from the server one at a time. Raises `GrpcError` on a status other than OK.
+        """The answers. Raises `GrpcError` on a status other than OK.
 
         An exception of the iterator of requests cancels the call and is raised here.
         """
         try:
-            async for message in self._call:
+            call = await self._open_call()
+            while (message := await call.read()) is not None:
                 yield message
-            self._trailers = received_metadata(await self._call.trailing_metadata())
-        except grpc.aio.AioRpcError as exc:
-            raise self._failure or _error(exc, self._channel) from None
-        except asyncio.CancelledError:
-            self._raise_unless_cancelled()
+            self._trailers = call.trailers
+        except GrpcError:
+            if self._failure is not None:
+                raise self._failure from None
             raise
         finally:
             self.cancel()
@@ -258,47 +140,71 @@ class GrpcStream:
 
     def cancel(self) -> None:
         """End the call with CANCELLED unless it has ended; stop reading the requests."""
-        self._call.cancel()
+        self._given_up = True
+        if self._call is not None:
+            self._call.cancel(_cancelled())
         self._sending.cancel()
+        if not self._opened.done():
+            self._opened.set_result(None)
 
-    async def _send(self, messages: AsyncIterator[bytes]) -> None:
+    async def _open_call(self) -> ClientStream:
+        if self._call is None:
+            await asyncio.shield(self._opened)
+            if self._call is None:
+                if isinstance(self._failure, GrpcError):
+                    raise self._failure
+                raise _cancelled()
+        return self._call
+
+    async def _run(
+        self,
+        method: str,
+        messages: AsyncIterator[bytes],
+        metadata: Pairs,
+        timeout: float | None,  # noqa: ASYNC109 - the deadline travels with the call
+    ) -> None:
         try:
             try:
-                await self._call.wait_for_connection()
-                async for message in messages:
-                    if self._call.done():
-                        return
-                    await self._write(message)
-                await self._call.done_writing()
+                call = await self._client.open(method, metadata, timeout, single=False)
+                if self._given_up:
+                    call.cancel(_cancelled())
+                    return
+                self._call = call
+                self._opened.set_result(None)
+                await self._send(call, messages)
             finally:
                 await close(messages)
-        except grpc.aio.AioRpcError:
-            return  # the call has ended; its status says why
         except Exception as exc:  # noqa: BLE001 - raised again by who reads the answers
-            if isinstance(exc, grpc.aio.InternalError) and _REJECTED not in str(exc):
-                return  # the call has ended, or its status is on its way
             self._failure = exc
-            self._call.cancel()
+            if self._call is not None:
+                self._call.cancel(_cancelled())
+        finally:
+            if not self._opened.done():
+                self._opened.set_result(None)
 
-    async def _write(self, message: bytes) -> None:
-        """Send one message.
-
-        Not grpc's own `write`: when that fails because the call is ending, it replaces the status of the server by
-        INTERNAL (grpc/grpc#36066, seen in 1.85.1).
-        """
-        await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001 - see above
-
-    def _raise_unless_cancelled(self) -> None:
-        if self._failure is not None and not is_being_cancelled():
-            raise self._failure from None
-        _raise_unless_cancelled()
+    async def _send(self, call: ClientStream, messages: AsyncIterator[bytes]) -> None:
+        connection = call.connection
+        limit = connection.max_message_bytes
+        async for message in messages:
+            if call.done:
+                return
+            error = too_large_to_send(message, limit)
+            if error is not None:
+                call.cancel(error)
+                return
+            if not call.send_data(prefixed(message)):
+                await call.sent()
+            if connection.paused:
+                await connection.resumed()
+        if not call.done:
+            call.half_close()
 
 
 class GrpcClient:
     """A connection to one gRPC server; reconnects by itself.
 
     A call fails at once with UNAVAILABLE while the server refuses connections; reconnecting backs off from 100 ms to
-    5 s. Reserved metadata keys are dropped (`metadata.py`); `user-agent` is always gRPC's own (see
+    5 s. Reserved metadata keys are dropped (`metadata.py`); `user-agent` is always ours (see
     `ClientOptions.user_agent`).
     """
 
@@ -308,13 +214,24 @@ class GrpcClient:
         """`target` is `host:port` or `unix:path`. Connects with the first call; use it on one event loop.
 
         `on_lost` is called when the server closes the connection or breaks it off, also while no call is in flight.
+        Raises `ValueError` for a target that is none.
         """
         self.target = target
         self._options = options or ClientOptions()
         self._on_lost = on_lost
-        self._channel: _Channel | None = None
-        self._open_channels: set[_Channel] = set()
+        self._address = parse(target)
+        self._connection: ClientConnection | None = None
+        self._connections: set[ClientConnection] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._failure: GrpcError | None = None
+        """Why the last attempt to connect failed."""
+        self._pause = 0.0
+        """Seconds until the next attempt, once one has failed."""
+        self._retry_at = 0.0
         self._closed = False
+        self._heads: dict[str, bytes] = {}
+        self._context: ssl.SSLContext | None = None
+        self._agent = f"{self._options.user_agent} grpc-python-dapr-shared/{__version__}".lstrip()
 
     async def unary(
         self,
@@ -326,21 +243,28 @@ class GrpcClient:
     ) -> GrpcAnswer:
         """Call a unary method. `timeout`: seconds, sent as the deadline. Raises `GrpcError`."""
         cleaned = request_metadata(metadata) if metadata else ()
-        channel = self._current()
-        channel.begin()
-        try:
-            call = channel.raw.unary_unary(method)(data, timeout=timeout, metadata=cleaned)
-            answer = await call
-            initial = await call.initial_metadata()
-            trailers = await call.trailing_metadata()
-        except grpc.aio.AioRpcError as exc:
-            raise _error(exc, channel) from None
-        except asyncio.CancelledError:
-            _raise_unless_cancelled()
-            raise
-        finally:
-            channel.end()
-        return GrpcAnswer(answer, received_metadata(initial), received_metadata(trailers))
+        error = too_large_to_send(data, self._options.max_message_bytes)
+        if error is not None:
+            raise error
+        message = prefixed(data)
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        for left in range(_TRIES - 1, -1, -1):
+            call = await self.open(method, cleaned, timeout, single=True)
+            call.local_closed = True
+            call.send_data(message, end=True)
+            try:
+                answer = await call.whole()
+            except GrpcError:
+                if not call.not_seen or not left:
+                    raise
+                if deadline is not None:
+                    timeout = deadline - asyncio.get_running_loop().time()
+                continue
+            except asyncio.CancelledError:
+                call.cancel(_cancelled())
+                raise
+            return GrpcAnswer(answer, call.initial or (), call.trailers)
+        raise AssertionError("the last try answers or raises")
 
     def stream(
         self,
@@ -356,44 +280,199 @@ class GrpcClient:
         Raises `GrpcError` for metadata that cannot be sent and when the client is closed.
         """
         cleaned = request_metadata(metadata) if metadata else ()
-        channel = self._current()
-        call = channel.raw.stream_stream(method)(timeout=timeout, metadata=cleaned)
-        channel.begin()
-        call.add_done_callback(channel.end)
-        return GrpcStream(call, messages, channel)
+        if self._closed:
+            raise GrpcError(GrpcCode.CANCELLED, "the client is closed")
+        return GrpcStream(self, method, messages, cleaned, timeout)
+
+    async def open(
+        self,
+        method: str,
+        metadata: Pairs,
+        timeout: float | None,  # noqa: ASYNC109 - the deadline travels with the call
+        *,
+        single: bool,
+    ) -> ClientStream:
+        """Start a call: its headers are on their way. Raises `GrpcError`."""
+        head = self._heads.get(method)
+        if head is None:
+            head = self._head(method)
+        connection = self._connection
+        if connection is not None and connection.usable:
+            stream = await connection.call(head, metadata, timeout, single=single)
+            if stream is not None:
+                return stream
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    connection = await self._connected()
+                    left = None if timeout is None else timeout - (asyncio.get_running_loop().time() - started)
+                    stream = await connection.call(head, metadata, left, single=single)
+                    if stream is not None:
+                        return stream
+        except TimeoutError:
+            raise GrpcError(GrpcCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
 
     def reconnect(self) -> None:
         """Use a new connection for the next call, at once: for who knows that a refusing server is back."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.retire()
+        self._pause = self._retry_at = 0.0
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.retire()
 
     async def aclose(self) -> None:
         """Close; calls in flight are cancelled and fail with `GrpcError` CANCELLED."""
         self._closed = True
-        self._channel = None
-        for channel in tuple(self._open_channels):
-            await channel.close()
+        self._connection = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        for connection in tuple(self._connections):
+            connection.cancel_all()
 
-    def _current(self) -> _Channel:
-        if self._closed:
-            raise GrpcError(GrpcCode.CANCELLED, "the client is closed")
-        now = asyncio.get_running_loop().time()
-        if self._channel is not None and now >= self._channel.expires:
-            self.reconnect()
-        if self._channel is None:
-            self._channel = _Channel(self.target, self._options, now, self._open_channels, self._on_lost)
-        return self._channel
+    def _head(self, method: str) -> bytes:
+        host = "localhost"
+        if isinstance(self._address, TcpAddress):
+            tls = self._options.tls
+            host = tls.server_name if tls and tls.server_name else str(self._address)
+        try:
+            head = request_head(method, "https" if self._options.tls else "http", host, self._agent)
+        except UnicodeEncodeError:
+            raise GrpcError(GrpcCode.INTERNAL, f"the method {method[:200]!r} cannot be sent") from None
+        if len(self._heads) >= _KEPT_HEADS:  # a proxied caller chooses the names
+            self._heads.clear()
+        self._heads[method] = head
+        return head
+
+    # Connecting
+
+    async def _connected(self) -> ClientConnection:
+        """A connection that takes calls. Raises `GrpcError` UNAVAILABLE."""
+        while True:
+            if self._closed:
+                raise GrpcError(GrpcCode.CANCELLED, "the client is closed")
+            connection = self._connection
+            if connection is not None and connection.usable:
+                return connection
+            if self._connecting is None:
+                if self._failure is not None and asyncio.get_running_loop().time() < self._retry_at:
+                    raise _copy(self._failure)
+                self._connecting = asyncio.get_running_loop().create_task(
+                    self._connect(), name=f"gRPC to {self.target}"
+                )
+            connecting = self._connecting
+            await asyncio.wait({connecting})
+            if connecting.cancelled():
+                continue
+            connecting.result()
+            if self._connection is None and self._failure is not None:
+                raise _copy(self._failure)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._connection = await self._try_to_connect()
+        except (OSError, TimeoutError, ValueError) as error:
+            self._pause = min(self._pause * _BACK_OFF_GROWTH, _BACK_OFF_MOST) if self._pause else _BACK_OFF_FIRST
+            self._retry_at = loop.time() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            self._failure = GrpcError(
+                GrpcCode.UNAVAILABLE,
+                f"failed to connect to all addresses; last error: {self.target}: {_reason(error)}",
+                unreachable=True,
+            )
+        else:
+            self._failure, self._pause = None, 0.0
+        finally:
+            self._connecting = None
+
+    async def _try_to_connect(self) -> ClientConnection:
+        loop, options = asyncio.get_running_loop(), self._options
+        make = partial(
+            ClientConnection,
+            max_message_bytes=options.max_message_bytes,
+            max_metadata_bytes=options.max_metadata_bytes,
+            keepalive_interval=options.keepalive_interval,
+            keepalive_timeout=options.keepalive_timeout,
+            ended=self._ended,
+        )
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            connect: Any
+            if isinstance(self._address, UnixAddress):
+                connect = loop.create_unix_connection(make, str(self._address.path))
+            elif options.tls is None:
+                connect = loop.create_connection(make, self._address.host, self._address.port)
+            else:
+                context = await self._tls_context(options.tls)
+                name = options.tls.server_name or self._address.host
+                connect = loop.create_connection(
+                    make, self._address.host, self._address.port, ssl=context, server_hostname=name
+                )
+            _, connection = cast("tuple[object, ClientConnection]", await connect)
+            self._connections.add(connection)
+            try:
+                await asyncio.shield(connection.ready)
+            except BaseException:
+                connection.cancel_all()
+                raise
+        if connection.lost:
+            raise OSError(connection.problem or "the connection was closed before it was one")
+        life = options.life * (1 + random.uniform(-_LIFE_JITTER, _LIFE_JITTER))  # noqa: S311 - jitter
+        connection.expires = loop.time() + life
+        connection.life = loop.call_later(life, self._expire, connection)
+        return connection
+
+    async def _tls_context(self, tls: TlsOptions) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = await asyncio.to_thread(_context, tls)
+        return self._context
+
+    def _expire(self, connection: ClientConnection) -> None:
+        """A connection has lived its life."""
+        if self._connection is connection:
+            self._connection = None
+        if not connection.lost:
+            connection.retire()
+
+    def _ended(self, connection: ClientConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if self._connection is connection:
+            self._connection = None
+        if connection.ready.done() and connection.settings_seen and not connection.closed_by_us and self._on_lost:
+            self._on_lost()
 
 
-def _error(exc: grpc.aio.AioRpcError, channel: _Channel) -> GrpcError:
-    error: Any = exc
-    initial = received_metadata(error.initial_metadata() or ())
-    trailers = received_metadata(error.trailing_metadata() or ())
-    return channel.error(error.code(), error.details() or "", initial, trailers)
+def _cancelled() -> GrpcError:
+    return GrpcError(GrpcCode.CANCELLED, "the call was cancelled")
 
 
-def _raise_unless_cancelled() -> None:
-    """grpc.aio raises `CancelledError` also when the call was cancelled and the task that waits for it was not."""
-    if not is_being_cancelled():
-        raise GrpcError(GrpcCode.CANCELLED, "the call was cancelled") from None
+def _copy(error: GrpcError) -> GrpcError:
+    """An exception of its own for each call: one object raised in many places gathers all their tracebacks."""
+    return GrpcError(error.code, error.message, unreachable=error.unreachable)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_CONNECT_SECONDS:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate: {error.verify_message}"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror | ssl.SSLError):
+        return os.strerror(error.errno).lower()  # asyncio's own text differs from one event loop to another
+    return str(error) or type(error).__name__
+
+
+def _context(tls: TlsOptions) -> ssl.SSLContext:
+    """Blocks. Raises `OSError` and `ValueError` for certificates that are none."""
+    roots = tls.root_certificates.decode("ascii") if tls.root_certificates else None
+    context = ssl.create_default_context(cadata=roots)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    if tls.certificate_chain and tls.private_key:
+        # OpenSSL reads them from files alone; these are this user's, and gone at once.
+        with tempfile.TemporaryDirectory() as folder:
+            chain, key = Path(folder, "chain.pem"), Path(folder, "key.pem")
+            chain.write_bytes(tls.certificate_chain)
+            key.touch(0o600)
+            key.write_bytes(tls.private_key)
+            context.load_cert_chain(chain, key)
+    return context

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dapr_shared.wire.grpc.aio import AioEngine
-from dapr_shared.wire.grpc.native import NativeEngine
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dapr_shared.wire.grpc.interface import Engine
-    from dapr_shared.wire.grpc.serving import OnDefect
+    from dapr_shared.wire.grpc.interface import Engine, OnDefect
 
-ENGINES: Final[dict[str, Callable[[OnDefect], Engine]]] = {"aio": AioEngine, "native": NativeEngine}
-"""Engine classes by name; the first is the default."""
+
+def _http2(on_defect: OnDefect) -> Engine:
+    from dapr_shared.wire.grpc.http2_server import Http2Engine  # noqa: PLC0415 - one engine is loaded
+
+    return Http2Engine(on_defect)
+
+
+def _aio(on_defect: OnDefect) -> Engine:
+    from dapr_shared.wire.grpc.aio import AioEngine  # noqa: PLC0415 - one engine is loaded
+
+    return AioEngine(on_defect)
+
+
+ENGINES: Final[dict[str, Callable[[OnDefect], Engine]]] = {"http2": _http2, "aio": _aio}
+"""What makes each engine, by name; the first is the default."""
 
 
 def engine(name: str, on_defect: OnDefect) -> Engine:
     """The engine called `name`; `on_defect` hears of exceptions of handlers that are no `GrpcError`.
 
-    Raises `ValueError` for an unknown name and `MissingEngineError` when the engine's package is not installed.
+    Raises `ValueError` for an unknown name.
     """
     try:
         make = ENGINES[name]

@@ -1,7 +1,7 @@
 """The small interface between gRPC handlers and the engine that speaks HTTP/2.
 
 First step of the request road. Handlers see a method, metadata and bytes; they never see grpc.aio, so that the engine
-is a choice of one factory (`engines.py`): grpc.aio, the baseline of correctness, or pygrpc-native.
+is a choice of one factory (`engines.py`): our own HTTP/2, or grpc.aio, the baseline of correctness.
 """
 
 from __future__ import annotations
@@ -99,6 +99,11 @@ BidiHandler: TypeAlias = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[by
 """Handlers raise `GrpcError` to answer with a status. Cancellation of the call cancels the handler."""
 
 
+OnDefect: TypeAlias = Callable[[str, BaseException], None]
+"""Called with the full method name and what a handler raised that is no `GrpcError`: a defect of ours. The name is
+empty when it is not one call that failed but the engine itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One row of a service table."""
@@ -132,7 +137,10 @@ class ServerOptions:
     tls: ServerTls | None = None
     """What a TCP listener serves TLS with; `None`: it speaks plain HTTP/2."""
     handshake_timeout: float = 10.0
-    """Seconds for a TLS handshake; afterwards the connection is closed."""
+    """Seconds for a TLS handshake, and for the first frame behind it; afterwards the connection is closed."""
+    on_trouble: Callable[[str, str, str], None] | None = None
+    """Told of connections that came to nothing: the reason, the peer's address and the problem (`TlsAcceptor`). The
+    engine `aio` tells nothing."""
 
 
 class Server(Protocol):
@@ -153,7 +161,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """`aio` or `native`."""
+        """`http2` or `aio`."""
         ...
 
     async def serve(
@@ -167,8 +175,7 @@ class Engine(Protocol):
     ) -> Server:
         """Listen on `host:port` or `unix:path`; methods not in the table go to `unknown`.
 
-        Raises `OSError` when the address cannot be bound, also when another server of this kind holds it;
-        `ValueError` when the options ask for TLS and the engine has none.
+        Raises `OSError` when the address cannot be bound, also when another server of this kind holds it.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dapr_shared.wire.grpc.serving import close
+from dapr_shared.wire.grpc.messages import close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

@@ -1,7 +1,6 @@
-"""Runs our handlers on a server with grpc.aio's interface: what both engines share.
+"""Runs our handlers on a server of grpc.aio.
 
-First step of the request road. grpc.aio and pygrpc-native hand a handler the same `ServicerContext`; this module turns
-it into a `Call`, a `GrpcError` into a status, and any other exception into a neutral answer and a report. Handlers are
+First step of the request road. grpc.aio hands a handler a `ServicerContext`; this module turns it into a `Call`, a `GrpcError` into a status, and any other exception into a neutral answer and a report. Handlers are
 given to the engines as coroutine functions that read and write through the context: with asynchronous generators
 grpc.aio leaves closing a cancelled one to the garbage collector.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, cast
 
 import grpc
@@ -25,25 +23,23 @@ from dapr_shared.wire.grpc.interface import (
     Kind,
     Metadata,
     Method,
+    OnDefect,
     ServerStreamHandler,
     UnaryHandler,
 )
+from dapr_shared.wire.grpc.messages import close, is_being_cancelled
 from dapr_shared.wire.grpc.metadata import Pairs, answer_metadata, received_metadata
 from dapr_shared.wire.grpc.tls import certificate_of
 
 if TYPE_CHECKING:
-    from dapr_shared.wire.tls import PeerCertificate
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-OnDefect: TypeAlias = Callable[[str, BaseException], None]
-"""Called with the full method name and what a handler raised that is no `GrpcError`: a defect of ours. The name is
-empty when it is not one call that failed but the engine itself."""
+    from dapr_shared.wire.tls import PeerCertificate
 
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 _EOF: Final[object] = cast("Any", grpc.aio).EOF
-_LONGEST_DEADLINE: Final = 1e9
-"""Seconds. pygrpc-native reports `sys.maxsize` for a call without a deadline."""
 _ABORT: Final = cast("type[Exception]", grpc.aio.AbortError)
 
 
@@ -64,7 +60,7 @@ class ServerCall:
     """`Call` over a `ServicerContext`."""
 
     __slots__ = (
-        "_certified", "_context", "_headers_with_answer", "_initial_sent", "_listener", "_metadata", "_method", "_trailers", "_waiting",
+        "_certified", "_context", "_initial_sent", "_listener", "_metadata", "_method", "_trailers",
     )  # fmt: skip
 
     def __init__(
@@ -73,18 +69,11 @@ class ServerCall:
         method: str,
         listener: object,
         *,
-        headers_with_answer: bool = False,
         certified: bool = False,
     ) -> None:
-        """`headers_with_answer`: the engine sends initial metadata with the answer, and drops them with an error.
-
-        `certified`: the listener requires client certificates.
-        """
+        """`certified`: the listener requires client certificates."""
         self._context = context
         self._certified = certified
-        self._headers_with_answer = headers_with_answer
-        self._waiting: Pairs = ()
-        """Initial metadata that only an answer would take along."""
         self._method = method
         self._listener = listener
         self._metadata: Pairs | None = None
@@ -121,8 +110,7 @@ class ServerCall:
 
     def time_remaining(self) -> float | None:
         """Seconds until the client's deadline; `None` without one."""
-        remaining = self._context.time_remaining()
-        return None if remaining is None or remaining > _LONGEST_DEADLINE else remaining
+        return self._context.time_remaining()
 
     async def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send response headers.
@@ -133,8 +121,6 @@ class ServerCall:
             raise RuntimeError("initial metadata was sent already")
         self._initial_sent = True
         pairs = answer_metadata(metadata)
-        if self._headers_with_answer:
-            self._waiting = pairs
         try:
             await self._context.send_initial_metadata(pairs)
         except Exception as exc:
@@ -158,7 +144,7 @@ class ServerCall:
     async def fail(self, error: GrpcError) -> None:
         """End the call with the status of `error`; does not return normally while the client is there."""
         code = error.code if error.code is not GrpcCode.OK else GrpcCode.UNKNOWN
-        trailers = self._waiting + self._trailers
+        trailers = self._trailers
         if error.trailers:
             trailers += answer_metadata(error.trailers)
         try:
@@ -208,16 +194,11 @@ class Service:
         listener: object,
         on_defect: OnDefect,
         *,
-        unary_headers_with_answer: bool = False,
         certified: bool = False,
     ) -> None:
-        """`certified`: the listener requires client certificates. `unary_headers_with_answer`: of a unary call that fails the engine drops the initial metadata.
-
-        They are sent as trailers then. Raises `ValueError` when a method is in the table twice.
-        """
+        """`certified`: the listener requires client certificates. Raises `ValueError` when a method is in the table twice."""
         self._listener = listener
         self._certified = certified
-        self._unary_headers_with_answer = unary_headers_with_answer
         self._on_defect = on_defect
         self._unknown = unknown
         self._refusing = False
@@ -266,10 +247,9 @@ class Service:
 
     def _run_unary(self, name: str, handler: object) -> Callable[[bytes, Context], Awaitable[bytes]]:
         unary = cast("UnaryHandler", handler)
-        with_answer = self._unary_headers_with_answer
 
         async def run(request: bytes, context: Context) -> bytes:
-            call = ServerCall(context, name, self._listener, headers_with_answer=with_answer, certified=self._certified)
+            call = ServerCall(context, name, self._listener, certified=self._certified)
             return await self._answer(call, unary, request)
 
         return run
@@ -383,18 +363,6 @@ class _Generic(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler:
         method = cast("Any", handler_call_details).method
         return self._handlers.get(method) or self._other(method)
-
-
-async def close(messages: AsyncIterator[bytes]) -> None:
-    """End an iterator of messages before its end, if it is one that can be (an asynchronous generator)."""
-    if isinstance(messages, AsyncGenerator):
-        await messages.aclose()
-
-
-def is_being_cancelled() -> bool:
-    """Whether the current task was cancelled, and not only something that it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _gone() -> GrpcError:
