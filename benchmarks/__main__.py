@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from benchmarks.chart import svg
 from benchmarks.deliveries import Delivery, deliveries
 from benchmarks.deliveries import run as run_delivery
 from benchmarks.deployments import PEER, Deployment, save_value, start_apps, start_ours, start_peer
@@ -27,8 +28,10 @@ from benchmarks.footprint import measure as measure_footprint
 from benchmarks.load import GRPC_CONNECTIONS, GRPC_IN_FLIGHT, HTTP_CONNECTIONS, MissingToolError, check_tools
 from benchmarks.measure import Result
 from benchmarks.measure import run as run_scenario
+from benchmarks.open_loop import OPEN_LOOP, Latency
+from benchmarks.open_loop import run as run_open_loop
 from benchmarks.processes import BenchmarkError
-from benchmarks.report import as_json, footprint_table, load_table
+from benchmarks.report import as_json, footprint_table, latency_table, load_table
 from benchmarks.scenarios import FOOTPRINT, Scenario, scenarios
 from benchmarks.servers import Servers
 
@@ -38,13 +41,15 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DEFAULT_ROUNDS = 3
+OPEN = "-open"
+"""Behind the name of a scenario: at fixed rates."""
 DEFAULT_SECONDS = 1.5
 IDLE_SECONDS = 2.0
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run; the exit code."""
-    known = [*scenarios(), *deliveries(), FOOTPRINT]
+    known = [*scenarios(), *deliveries(), *(f"{name}{OPEN}" for name in OPEN_LOOP), FOOTPRINT]
     arguments = _parser(known).parse_args(words)
     wrong = [name for name in arguments.scenario if name not in known]
     if wrong:
@@ -53,8 +58,11 @@ def main(words: Sequence[str] | None = None) -> int:
     names = arguments.scenario or known
     chosen = [scenarios()[name] for name in names if name in scenarios()]
     delivered = [deliveries()[name] for name in names if name in deliveries()]
+    timed = [scenarios()[name] for name in OPEN_LOOP if f"{name}{OPEN}" in names]
     try:
-        check_tools(sorted({"h2load" if scenario.grpc else "wrk" for scenario in chosen}))
+        check_tools(
+            sorted({"h2load" if one.grpc else "wrk" for one in chosen} | ({"h2load", "wrk"} if timed else set()))
+        )
     except MissingToolError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -65,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)  # so that what was started is ended too
     with tempfile.TemporaryDirectory(prefix="dapr-shared-benchmarks-") as folder:
         try:
-            return _run(chosen, delivered, Path(folder), peer, arguments, footprint=FOOTPRINT in names)
+            return _run(chosen, delivered, timed, Path(folder), peer, arguments, footprint=FOOTPRINT in names)
         except BenchmarkError as error:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 1
@@ -74,44 +82,32 @@ def main(words: Sequence[str] | None = None) -> int:
 def _run(
     chosen: Sequence[Scenario],
     delivered: Sequence[Delivery],
+    timed: Sequence[Scenario],
     folder: Path,
     peer: str | None,
     arguments: argparse.Namespace,
     *,
     footprint: bool,
 ) -> int:
-    results: list[Result] = []
     footprints: list[Footprint] = []
     if footprint:
         _progress(FOOTPRINT)
         footprints = measure_footprint(folder, peer, rounds=arguments.rounds, seconds=IDLE_SECONDS)
-    if chosen:
-        with contextlib.ExitStack() as stack:
-            servers = Servers()
-            servers.start(stack, folder, {scenario.server for scenario in chosen})
-            deployments = _start(stack, folder, peer, servers, grpc=any(scenario.grpc for scenario in chosen))
-            for scenario in chosen:
-                if scenario.server and scenario.server not in servers.kinds:
-                    print(f"{scenario.name}: not measured, there is no {scenario.server} here", file=sys.stderr)
-                    continue
-                _progress(scenario.name)
-                taking_part = [
-                    one
-                    for one in deployments
-                    if (scenario.grpc or one.name in ("dapr-shared", PEER)) and (scenario.compared or one.name != PEER)
-                ]
-                results += run_scenario(
-                    scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds
-                )
+    results, latencies = _loads(chosen, timed, folder, peer, arguments) if chosen or timed else ([], [])
     for delivery in delivered:
         _progress(delivery.name)
         results += run_delivery(delivery, folder, peer, rounds=arguments.rounds, seconds=arguments.seconds)
     _progress("")
     goals = {row.name: row.goal for row in (*chosen, *delivered)}
-    if results:
-        print(load_table(results, goals))
-    if footprints:
-        print(f"\n{footprint_table(footprints)}")
+    tables = [
+        *([load_table(results, goals)] if results else []),
+        *([latency_table(latencies)] if latencies else []),
+        *([footprint_table(footprints)] if footprints else []),
+    ]
+    print("\n\n".join(tables))
+    if arguments.svg:
+        title = f"Processor time of a request, as a ratio to {PEER}"
+        Path(arguments.svg).write_text(svg(results, goals, title), encoding="utf-8")
     if arguments.json:
         settings = {
             "rounds": arguments.rounds,
@@ -123,8 +119,41 @@ def _run(
             "grpc_in_flight": GRPC_IN_FLIGHT,
             "compared": peer is not None,
         }
-        Path(arguments.json).write_text(as_json(settings, results, footprints, goals), encoding="utf-8")
+        document = as_json(settings, results, footprints, goals, latencies)
+        Path(arguments.json).write_text(document, encoding="utf-8")
     return 0
+
+
+def _loads(
+    chosen: Sequence[Scenario],
+    timed: Sequence[Scenario],
+    folder: Path,
+    peer: str | None,
+    arguments: argparse.Namespace,
+) -> tuple[list[Result], list[Latency]]:
+    """Everything that is asked of one set of deployments."""
+    results: list[Result] = []
+    latencies: list[Latency] = []
+    with contextlib.ExitStack() as stack:
+        servers = Servers()
+        servers.start(stack, folder, {scenario.server for scenario in chosen})
+        deployments = _start(stack, folder, peer, servers, grpc=any(scenario.grpc for scenario in chosen))
+        default = [one for one in deployments if one.name in ("dapr-shared", PEER)]
+        for scenario in timed:
+            _progress(f"{scenario.name}{OPEN}")
+            latencies += run_open_loop(
+                scenario, default, folder, rounds=arguments.rounds, seconds=2 * arguments.seconds
+            )
+        for scenario in chosen:
+            if scenario.server and scenario.server not in servers.kinds:
+                print(f"{scenario.name}: not measured, there is no {scenario.server} here", file=sys.stderr)
+                continue
+            _progress(scenario.name)
+            taking_part = [
+                one for one in (deployments if scenario.grpc else default) if scenario.compared or one.name != PEER
+            ]
+            results += run_scenario(scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds)
+    return results, latencies
 
 
 def _start(stack: ExitStack, folder: Path, peer: str | None, servers: Servers, *, grpc: bool) -> list[Deployment]:
@@ -150,6 +179,7 @@ def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
         "--seconds", type=_positive(float), metavar="S", default=DEFAULT_SECONDS, help="of one round, default 1.5"
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file too")
+    parser.add_argument("--svg", metavar="FILE", help="write a chart of the ratios to this file")
     return parser
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.apps HTTP_PORT… [--grpc PORT]
 
-Answers every HTTP request with 200 and five bytes, and on the gRPC port every call of `METHOD` with what it was sent.
+Answers every HTTP request with 200 and five bytes, and on the gRPC port every call of `METHOD` and `STREAM` with what it was sent.
 Ends with SIGTERM.
 """
 
@@ -20,9 +20,12 @@ import uvloop
 from benchmarks.processes import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from dapr_shared.wire.grpc.interface import Call, Server
 
 METHOD = "/bench.Echo/Unary"
+STREAM = "/bench.Echo/Stream"
 BODY = b"hello"
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n" + BODY
 
@@ -60,12 +63,18 @@ async def _serve_grpc(port: int) -> Server:
     async def echo(_: Call, data: bytes) -> bytes:
         return data
 
+    async def stream(_: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for message in messages:
+            yield message
+
     async def unknown(call: Call, messages: object) -> object:
         del messages
         raise NotImplementedError(call.method)
         yield b""
 
-    return await engine("http2", print).serve(f"{LOOPBACK}:{port}", [Method(METHOD, Kind.UNARY, echo)], unknown)  # type: ignore[arg-type]
+    return await engine("http2", print).serve(
+        f"{LOOPBACK}:{port}", [Method(METHOD, Kind.UNARY, echo), Method(STREAM, Kind.BIDI, stream)], unknown
+    )  # type: ignore[arg-type]
 
 
 async def serve(http_ports: list[int], grpc_port: int) -> None:

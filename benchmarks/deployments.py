@@ -8,6 +8,7 @@ app only and is asked without.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ STORES = ("memory", "sqlite", "redis", "postgresql")
 SERVED = {"redis": "redis", "postgresql": "postgresql"}
 """Stores and brokers that need a server, and which."""
 KEY = "bench"
+SECRET, SECRET_VALUE = "bench", "eighteen letters.."
+"""What the secret store `vault` holds."""
 VALUE = b'"eighteen letters.."'
 """A JSON string of 20 bytes: what every state get answers and every save stores."""
 
@@ -173,6 +176,7 @@ def _folder(parent: Path, name: str) -> Path:
 
 
 def _write_components(folder: Path, *, brokers: Sequence[str] = (), more: str = "") -> None:
+    (folder / "secrets.json").write_text(json.dumps({SECRET: SECRET_VALUE}), encoding="utf-8")
     documents = [one.format(folder=folder) for one in (_STORES, *brokers)]
     text = "---\n".join([*documents, *([more] if more else [])])
     (folder / "resources" / "all.yaml").write_text(text, encoding="utf-8")
@@ -186,6 +190,7 @@ def _app_resource(app: App) -> str:
         f"metadata: {{name: {app.app_id}}}\n"
         "spec:\n"
         f"{channel}"
+        "  secrets: {scopes: [{storeName: vault, defaultAccess: allow}]}\n"
         f"  tokens: [{{sha256: {hashlib.sha256(app.token.encode()).hexdigest()}}}]\n"
     )
 
@@ -203,6 +208,14 @@ spec:
   type: state.sqlite
   version: v1
   metadata: [{{name: connectionString, value: "{folder}/state.db"}}]
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {{name: vault}}
+spec:
+  type: secretstores.local.file
+  version: v1
+  metadata: [{{name: secretsFile, value: "{folder}/secrets.json"}}]
 """
 
 _MEMORY_BROKER = """\

@@ -7,6 +7,7 @@ never a figure.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import struct
@@ -56,12 +57,21 @@ def check_tools(names: Iterable[str]) -> None:
             raise MissingToolError(f"{name} is not installed: apt-get install {PACKAGES[name]}")
 
 
-def wrk(folder: Path, url: str, seconds: float, *, method: str, body: bytes | None, headers: Sequence[str]) -> Load:
-    """Send one request again and again over `HTTP_CONNECTIONS` connections for about so many seconds."""
+def wrk(
+    folder: Path,
+    url: str,
+    seconds: float,
+    *,
+    method: str,
+    body: bytes | None,
+    headers: Sequence[str],
+    connections: int = HTTP_CONNECTIONS,
+) -> Load:
+    """Send one request again and again over so many connections for about so many seconds."""
     script = folder / "request.lua"
     script.write_text(lua(method, body), encoding="ascii")
     # wrk takes whole seconds only: a fraction is a duration in which it is ended by SIGINT, after which it reports.
-    command = ["wrk", "-t1", f"-c{HTTP_CONNECTIONS}", "-d60", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", "-d60", "--latency", "-s", str(script)]
     for header in headers:
         command += ["-H", header]
     return parse_wrk(_interrupted_after(seconds, [*command, url]))
@@ -88,8 +98,11 @@ def lua(method: str, body: bytes | None) -> str:
     """The script that makes wrk send another method or a body."""
     lines = [f'wrk.method = "{method}"']
     if body is not None:
-        escaped = "".join(f"\\{byte:03d}" for byte in body)
-        lines += [f'wrk.body = "{escaped}"', 'wrk.headers["Content-Type"] = "application/json"']
+        if len(set(body)) == 1:
+            value = f'string.rep("\\{body[0]:03d}", {len(body)})'
+        else:
+            value = '"' + "".join(f"\\{byte:03d}" for byte in body) + '"'
+        lines += [f"wrk.body = {value}", 'wrk.headers["Content-Type"] = "application/json"']
     return "\n".join(lines) + "\n"
 
 
@@ -115,20 +128,34 @@ def _wrk_percentile(output: str, percent: int) -> float:
     return float(found[1]) * _MILLISECONDS[found[2]]
 
 
+FRAME_BYTES = 5
+"""In front of each gRPC message."""
+
+
 def frame(message: bytes) -> bytes:
     """A gRPC message with its five bytes in front, uncompressed."""
     return struct.pack(">BI", 0, len(message)) + message
 
 
-def h2load(folder: Path, url: str, calls: int, *, message: bytes, headers: Sequence[str], answer_bytes: int) -> Load:
-    """Make `calls` gRPC calls; each answer must have at least `answer_bytes` bytes of message.
+def h2load(
+    folder: Path,
+    url: str,
+    calls: int,
+    *,
+    body: bytes,
+    headers: Sequence[str],
+    answer_bytes: int,
+    connections: int = GRPC_CONNECTIONS,
+    in_flight: int = GRPC_IN_FLIGHT,
+) -> Load:
+    """Make `calls` gRPC calls with these framed messages; each answer must have at least `answer_bytes` bytes.
 
     h2load knows nothing of gRPC, whose errors are 200 without a message: the sum of the answers' bytes shows them.
     """
     data, log = folder / "request.grpc", folder / "h2load.log"
-    data.write_bytes(frame(message))
+    data.write_bytes(body)
     log.unlink(missing_ok=True)
-    command = ["h2load", "-t1", "-n", str(calls), "-c", str(GRPC_CONNECTIONS), "-m", str(GRPC_IN_FLIGHT)]
+    command = ["h2load", "-t1", "-n", str(calls), "-c", str(connections), "-m", str(in_flight)]
     command += ["-d", str(data), "--log-file", str(log), "-H", "te: trailers", "-H", "content-type: application/grpc"]
     for header in headers:
         command += ["-H", header]
@@ -136,7 +163,7 @@ def h2load(folder: Path, url: str, calls: int, *, message: bytes, headers: Seque
         done = subprocess.run([*command, url], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"{calls} gRPC calls took more than {_TIMEOUT:g} s") from error
-    return parse_h2load(done.stdout + done.stderr, log.read_text(encoding="ascii"), answer_bytes + 5)
+    return parse_h2load(done.stdout + done.stderr, log.read_text(encoding="ascii"), answer_bytes)
 
 
 def parse_h2load(output: str, log: str, frame_bytes: int) -> Load:
@@ -167,6 +194,6 @@ def parse_h2load(output: str, log: str, frame_bytes: int) -> Load:
     )
 
 
-def percentile(ordered: Sequence[int], percent: int) -> int:
+def percentile(ordered: Sequence[int], percent: float) -> int:
     """The nearest-rank percentile of values in ascending order."""
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+    return ordered[max(0, math.ceil(round(len(ordered) * percent / 100, 6)) - 1)]

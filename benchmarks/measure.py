@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.deployments import PEER
-from benchmarks.load import Load, h2load, wrk
+from benchmarks.load import (
+    FRAME_BYTES,
+    GRPC_CONNECTIONS,
+    GRPC_IN_FLIGHT,
+    HTTP_CONNECTIONS,
+    Load,
+    frame,
+    h2load,
+    wrk,
+)
 from benchmarks.processes import LOOPBACK, BenchmarkError, status
 
 if TYPE_CHECKING:
@@ -92,7 +101,9 @@ def _warm_up(scenario: Scenario, deployment: Deployment, folder: Path, seconds: 
     """Connect, fill caches, and find how many gRPC calls fill a round (0 for HTTP, which is run by the clock)."""
     if scenario.grpc:
         return max(WARM_UP_CALLS, round(_load(scenario, deployment, folder, WARM_UP_CALLS, 0).rate * seconds))
-    answer = status(deployment.http_port, scenario.method, scenario.path, scenario.body, _headers(scenario, deployment))
+    answer = status(
+        deployment.http_port, scenario.method, scenario.path, scenario.body, headers_of(scenario, deployment)
+    )
     if answer // 100 != 2:
         raise BenchmarkError(f"{scenario.name} on {deployment.name}: answered with status {answer}")
     _load(scenario, deployment, folder, 0, WARM_UP_SECONDS)
@@ -110,20 +121,44 @@ def _round(scenario: Scenario, deployment: Deployment, folder: Path, calls: int,
 
 
 def _load(scenario: Scenario, deployment: Deployment, folder: Path, calls: int, seconds: float) -> Load:
-    headers = _headers(scenario, deployment)
+    headers = headers_of(scenario, deployment)
     port = deployment.grpc_port if scenario.grpc else deployment.http_port
     url = f"http://{LOOPBACK}:{port}{scenario.path}"
     try:
         if scenario.grpc:
             message = scenario.body or b""
             answer = scenario.answer_bytes
-            return h2load(folder, url, calls, message=message, headers=headers, answer_bytes=answer)
-        return wrk(folder, url, seconds, method=scenario.method, body=scenario.body, headers=headers)
+            return h2load(
+                folder,
+                url,
+                calls,
+                body=frame(message) * scenario.messages,
+                headers=headers,
+                answer_bytes=scenario.messages * (answer + FRAME_BYTES),
+                connections=scenario.connections or GRPC_CONNECTIONS,
+                in_flight=1 if scenario.connections else GRPC_IN_FLIGHT,
+            )
+        return wrk(
+            folder,
+            url,
+            seconds,
+            method=scenario.method,
+            body=scenario.body,
+            headers=headers,
+            connections=scenario.connections or HTTP_CONNECTIONS,
+        )
     except BenchmarkError as error:
         raise BenchmarkError(f"{scenario.name} on {deployment.name}: {error}") from error
 
 
-def _headers(scenario: Scenario, deployment: Deployment) -> tuple[str, ...]:
+def saturation(scenario: Scenario, deployment: Deployment, folder: Path, seconds: float) -> float:
+    """Requests a second in a closed loop, warmed up. Raises `BenchmarkError`."""
+    calls = _warm_up(scenario, deployment, folder, seconds)
+    return _load(scenario, deployment, folder, calls, seconds).rate
+
+
+def headers_of(scenario: Scenario, deployment: Deployment) -> tuple[str, ...]:
+    """Header lines of a request."""
     return (
         *deployment.headers,
         *scenario.headers,

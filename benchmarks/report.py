@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from benchmarks.footprint import Footprint
     from benchmarks.measure import Result
+    from benchmarks.open_loop import Latency
 
 NOT_COMPARED = "not compared"
 _MB = 1_000_000
@@ -50,10 +51,11 @@ def load_table(results: Sequence[Result], goals: Mapping[str, float]) -> str:
 
 def footprint_table(footprints: Sequence[Footprint]) -> str:
     """One line a deployment and number of apps."""
-    rows = [("apps", "on", "processes", "start to ready s", "PSS MB", "idle CPU %")]
+    rows = [("apps", "absent", "on", "processes", "start to ready s", "PSS MB", "idle CPU %")]
     rows += [
         (
             str(one.apps),
+            str(one.absent),
             one.deployment,
             str(one.processes),
             f"{one.start_seconds:.2f}",
@@ -61,6 +63,24 @@ def footprint_table(footprints: Sequence[Footprint]) -> str:
             f"{one.idle_percent:.2f}",
         )
         for one in footprints
+    ]
+    return table(rows)
+
+
+def latency_table(latencies: Sequence[Latency]) -> str:
+    """One line a scenario, rate and deployment."""
+    rows = [("scenario", "of saturation", "on", "requests/s", "p50 ms", "p99 ms", "p99.9 ms")]
+    rows += [
+        (
+            one.scenario,
+            f"{one.share:.0%}",
+            one.deployment,
+            f"{one.rate:.0f}",
+            f"{one.p50_ms:.2f}",
+            f"{one.p99_ms:.2f}",
+            f"{one.p999_ms:.2f}",
+        )
+        for one in latencies
     ]
     return table(rows)
 
@@ -86,6 +106,7 @@ def as_json(
     results: Sequence[Result],
     footprints: Sequence[Footprint],
     goals: Mapping[str, float],
+    latencies: Sequence[Latency] = (),
 ) -> str:
     """The same figures as JSON, unrounded; `ratio` is null where nothing was compared."""
     document = {
@@ -95,6 +116,7 @@ def as_json(
             for result in results
         ],
         "footprint": [asdict(one) for one in footprints],
+        "open_loop": [asdict(one) for one in latencies],
     }
     return json.dumps(document, indent=2) + "\n"
 

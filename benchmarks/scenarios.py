@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from benchmarks.apps import BODY, METHOD
-from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, SERVED, STORES, VALUE, save_body
+from benchmarks.apps import BODY, METHOD, STREAM
+from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, SECRET, SERVED, STORES, VALUE, save_body
 
 _SERVICE = "/dapr.proto.runtime.v1.Dapr"
 
@@ -30,6 +30,10 @@ class Scenario:
     """Sent to the peer only."""
     answer_bytes: int = 0
     """gRPC: the least length of an answer that is no error."""
+    messages: int = 1
+    """gRPC: how often the message is sent in one call, and at least answered."""
+    connections: int = 0
+    """With one request (gRPC: call) in flight on each; 0: as many as usual."""
     compared: bool = True
     """Whether a daprd has what it needs."""
     server: str = ""
@@ -38,6 +42,13 @@ class Scenario:
 
 FOOTPRINT = "footprint"
 """The scenario without requests: memory, start and idle processor time."""
+
+LARGE, LARGEST = 64 * 1024, 3 * 1024 * 1024
+"""Bytes of a body that is kept for a retry, and of one that is streamed."""
+STREAMED = 10
+"""Messages of one streaming call."""
+BULK = 10
+"""Keys of one bulk request."""
 
 BROKERS = ("memory", "sqlite", "redis")
 EVENT = b'{"order":"eighteen letters..","amount":2}'
@@ -101,7 +112,34 @@ def scenarios() -> dict[str, Scenario]:
         )
         for broker in BROKERS
     ]
-    return {row.name: row for row in [*rows, *_grpc_rows()]}
+    rows += _more_http_rows()
+    rows += _grpc_rows()
+    by_name = {row.name: row for row in rows}
+    alone = ("http-invoke", "http-state-get-memory", "grpc-state-get-memory", "grpc-invoke-service")
+    for name in alone:
+        by_name[f"{name}-1"] = replace(by_name[name], name=f"{name}-1", goal=0.0, connections=1)
+    return by_name
+
+
+def _more_http_rows() -> list[Scenario]:
+    """Larger bodies, requests of several items, secrets."""
+    invoke = f"/v1.0/invoke/{HTTP_APP}/method/hello"
+    save = b'{"operation":"upsert","request":{"key":"other","value":' + VALUE + b"}}"
+    delete = b'{"operation":"delete","request":{"key":"gone"}}'
+    transaction = b'{"operations":[' + b",".join([save, save, delete]) + b"]}"
+    keys = b",".join(b'"' + KEY.encode() + b'"' for _ in range(BULK))
+    rows = [
+        Scenario("http-invoke-64k", invoke, (CALLER, HTTP_APP), method="POST", body=b"x" * LARGE),
+        Scenario("http-invoke-3m", invoke, (CALLER, HTTP_APP), method="POST", body=b"x" * LARGEST, connections=4),
+        Scenario("http-secret", f"/v1.0/secrets/vault/{SECRET}"),
+    ]
+    for store in ("memory", "sqlite"):
+        path = f"/v1.0/state/{store}"
+        rows += [
+            Scenario(f"http-state-transaction-{store}", f"{path}/transaction", method="POST", body=transaction),
+            Scenario(f"http-state-bulk-{store}", f"{path}/bulk", method="POST", body=b'{"keys":[' + keys + b"]}"),
+        ]
+    return rows
 
 
 def _grpc_rows() -> list[Scenario]:
@@ -173,6 +211,18 @@ def _grpc_rows() -> list[Scenario]:
             body=BODY,
             headers=(f"dapr-app-id: {GRPC_APP}",),
             answer_bytes=len(BODY),
+        )
+    )
+    rows.append(
+        Scenario(
+            "grpc-proxy-stream",
+            STREAM,
+            (CALLER, GRPC_APP),
+            grpc=True,
+            body=BODY,
+            headers=(f"dapr-app-id: {GRPC_APP}",),
+            answer_bytes=len(BODY),
+            messages=STREAMED,
         )
     )
     return rows
