@@ -469,3 +469,24 @@ async def test_a_burst_of_calls(desk, method) -> None:
     calls = (clients[number % 2].unary(method, b"%d" % number) for number in range(2200))
     answers = await asyncio.gather(*calls)
     assert [answer.data for answer in answers] == [b"%d" % number for number in range(2200)]
+
+
+async def test_a_stream_that_never_waits_lets_others_have_their_turn(desk) -> None:
+    """A handler and an iterator of requests that yield without ever waiting do not hold up other calls."""
+
+    async def pour(call, messages):
+        async for message in messages:
+            for _ in range(500):
+                yield message
+
+    async def questions():
+        for _ in range(200):
+            yield b"x" * 10
+
+    server = await desk.serve([*ALL_KINDS[:3], Method(CHAT, Kind.BIDI, pour)])
+    poured = asyncio.create_task(collect(desk.client(server).stream(CHAT, questions()).messages()))
+    other = desk.client(server)
+    for _ in range(5):
+        assert (await other.unary(ECHO, b"x", timeout=5)).data == b"x"
+    assert not poured.done()
+    assert len(await poured) == 100_000

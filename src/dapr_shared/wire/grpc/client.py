@@ -26,6 +26,7 @@ from dapr_shared.wire.grpc.http2_messages import prefixed, too_large_to_send
 from dapr_shared.wire.grpc.interface import GrpcError, Metadata
 from dapr_shared.wire.grpc.messages import close
 from dapr_shared.wire.grpc.metadata import Pairs, request_metadata
+from dapr_shared.wire.http2.connection import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -185,6 +186,7 @@ class GrpcStream:
     async def _send(self, call: ClientStream, messages: AsyncIterator[bytes]) -> None:
         connection = call.connection
         limit = connection.max_message_bytes
+        count = 0
         async for message in messages:
             if call.done:
                 return
@@ -196,6 +198,9 @@ class GrpcStream:
                 await call.sent()
             if connection.paused:
                 await connection.resumed()
+            count += 1
+            if count % AT_ONCE == 0:  # an iterator that never waits must not stop the world
+                await asyncio.sleep(0)
         if not call.done:
             call.half_close()
 

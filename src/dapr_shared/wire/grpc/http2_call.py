@@ -22,6 +22,7 @@ from dapr_shared.wire.grpc.interface import GrpcError, Kind, Metadata
 from dapr_shared.wire.grpc.messages import close, is_being_cancelled
 from dapr_shared.wire.grpc.metadata import answer_metadata
 from dapr_shared.wire.http2 import frames
+from dapr_shared.wire.http2.connection import AT_ONCE
 from dapr_shared.wire.http2.frames import ErrorCode
 from dapr_shared.wire.http2.hpack import encode
 from dapr_shared.wire.http2.stream import Stream
@@ -268,9 +269,13 @@ class ServerStream(Stream):
         self._close(sent=True)
 
     async def _write_all(self, answers: AsyncIterator[bytes]) -> None:
+        count = 0
         try:
             async for message in answers:
                 await self._write(message)
+                count += 1
+                if count % AT_ONCE == 0:  # a handler that never waits must not stop the world
+                    await asyncio.sleep(0)
         finally:
             await close(answers)
 

@@ -25,6 +25,10 @@ _NOISE: Final = 10_000
 _NOISE_SECONDS: Final = 10.0
 """Frames that lead to nothing (resets, settings, empty data, priorities) which a peer may send between two calls and in
 so many seconds."""
+_FLUSH_BYTES: Final = 64 * 1024
+"""Octets that are collected in one turn of the loop at most."""
+AT_ONCE: Final = 32
+"""Messages of one stream that are sent before the others have their turn."""
 _CACHED_BLOCKS: Final = 64
 _CACHED_BLOCK_BYTES: Final = 2048
 _SETTING_BYTES: Final = 6
@@ -71,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._block_flags = 0
         self._block_parts = 0
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._reading = False
         self._returned = 0
         """Octets of data to give back to the connection's window."""
@@ -156,12 +161,16 @@ class Connection(asyncio.Protocol):
         if not self._out and not self._reading:
             self.loop.call_soon(self.flush)
         self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _FLUSH_BYTES:  # so that the transport can say when it is full
+            self.flush()
 
     def flush(self) -> None:
         """Hand what was written to the transport."""
         out = self._out
         if out:
             self._out = []
+            self._out_bytes = 0
             if not self.lost:
                 self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
@@ -411,7 +420,10 @@ class Connection(asyncio.Protocol):
             self._setting(
                 int.from_bytes(payload[start : start + 2], "big"), int.from_bytes(payload[start + 2 : start + 6], "big")
             )
+        # Before any octet that the new windows allow: for the peer they are in force behind this frame.
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        for stream in list(self.blocked.values()):
+            stream.pump()
         self.settings_seen = True
         self.peer_settings_changed()
 
@@ -425,8 +437,6 @@ class Connection(asyncio.Protocol):
                 stream.send_window += change
                 if stream.send_window > frames.LARGEST_WINDOW:
                     raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window too large")
-                if change > 0 and stream.is_sending:
-                    stream.pump()
         elif key == frames.MAX_FRAME_SIZE:
             if not FRAME_BYTES <= value <= _LARGEST_SETTING_FRAME:
                 raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, f"a largest frame of {value} bytes")
