@@ -24,7 +24,7 @@ import grpc
 import pytest
 
 from dapr_shared._proto import runtime_pb
-from tests.support import recording_app
+from tests.support import accounts, recording_app
 from tests.support.apps import until
 from tests.support.calls import KeptConnection, call, grpc_channel
 from tests.support.instance import app, command, environment, free_ports, start, token_of
@@ -43,6 +43,7 @@ PACE = 0.01
 """Seconds between two publishes of one publisher: load, but no more than the app can take on two busy cores."""
 REPEATED = 400
 """Messages that one kill may repeat: 100 in flight of each topic, and as many whose acceptance was not yet written."""
+LEAST_KILLS = 2
 DRAIN = 120.0
 """Seconds that deliveries may take after the last kill; failed messages wait for their turn."""
 
@@ -303,7 +304,7 @@ def crash_for(folder: Path, seconds: float, seed: int) -> Account:
         publishers = Publishers(crash)
         stack.callback(publishers.stop)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or crash.kills.total() < LEAST_KILLS:  # a busy machine takes longer
             had = len(publishers.acknowledged)
             until(lambda had=had: len(publishers.acknowledged) > had)  # it works before it is killed again
             crash.one()
@@ -315,27 +316,30 @@ def crash_for(folder: Path, seconds: float, seed: int) -> Account:
     return _account(publishers, crash.accepted(), crash.kills)
 
 
-def _check(tmp_path: Path, seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
+def _check(request: pytest.FixtureRequest, tmp_path: Path, seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**6))
     with capsys.disabled():
         print(f"\nCRASH_SEED={seed}", flush=True)  # noqa: T201 - a failure is repeated with it
     account = crash_for(tmp_path, seconds, seed)
-    with capsys.disabled():
-        print(account, flush=True)  # noqa: T201 - what the test is for
-    assert account.lost == 0
+    all_told = account.delivered + account.duplicated
+    accounts.Account(account.published, all_told, account.duplicated, account.lost).settle(request, least=1)
     assert account.unknown == 0
     assert account.delivered == account.published + account.unanswered_delivered
     kills = sum(account.kills.values())
-    assert kills >= 2
+    assert kills >= LEAST_KILLS
     assert account.duplicated <= kills * REPEATED
 
 
-def test_killed_processes_lose_no_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_processes_lose_no_message(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every acknowledged message is accepted by the app, over a few kills of the instance, the app, or both."""
-    _check(tmp_path, 10.0, capsys)
+    _check(request, tmp_path, 10.0, capsys)
 
 
 @pytest.mark.slow
-def test_killed_processes_lose_no_message_for_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_processes_lose_no_message_for_long(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same for `CRASH_SECONDS`, 120 unless told otherwise."""
-    _check(tmp_path, float(os.environ.get("CRASH_SECONDS") or 120), capsys)
+    _check(request, tmp_path, float(os.environ.get("CRASH_SECONDS") or 120), capsys)
