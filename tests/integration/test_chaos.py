@@ -23,6 +23,7 @@ from tests.support.accounts import Disturbance, messages_under, writes_under
 from tests.support.component_setups import Harness, Setup
 from tests.support.pluggable import PluggableServer, pluggable_server
 from tests.support.postgres_server import PASSWORD, USER, PostgresServer, metadata, new_directory
+from tests.support.redis_components import own_server  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -80,20 +81,6 @@ def emptied(restart: Callable[[], None]) -> Callable[[], Awaitable[Disturbance]]
 # Redis ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Callable[..., redis_server.RedisServer]]:
-    """Starts one Redis of the test's own."""
-    started: list[redis_server.RedisServer] = []
-
-    def start(*options: str) -> redis_server.RedisServer:
-        started.append(redis_server.RedisServer(tmp_path / f"redis-{len(started)}", options))
-        return started[-1].start()
-
-    yield start
-    for server in started:
-        server.kill()
-
-
 def at(server: redis_server.RedisServer, kind: str) -> tuple[str, dict[str, str]]:
     """Type and settings of a component on a Redis."""
     given = {"redisHost": server.address, **IMPATIENT}
@@ -102,9 +89,9 @@ def at(server: redis_server.RedisServer, kind: str) -> tuple[str, dict[str, str]
 
 @pytest.mark.parametrize("kind", ["messages", "writes"])
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
-async def test_redis(request, redis, kind, fault):
+async def test_redis(request, own_server, kind, fault):  # noqa: F811
     """A Redis that keeps what it acknowledges is killed or frozen again and again: nothing is lost, no write is doubled."""
-    server = redis(*DURABLE)
+    server = own_server(*DURABLE)
 
     async def killed() -> None:
         await asyncio.to_thread(server.restart)
@@ -115,9 +102,9 @@ async def test_redis(request, redis, kind, fault):
 
 
 @pytest.mark.parametrize("kind", ["messages", "writes"])
-async def test_redis_emptied(request, redis, kind):
+async def test_redis_emptied(request, own_server, kind):  # noqa: F811
     """A Redis that keeps nothing is restarted: only what was acknowledged before that is gone, and the load goes on."""
-    server = redis()
+    server = own_server()
     account = await account_of(kind, *at(server, kind), emptied(server.restart))
     account.settle(request)
     assert account.delivered

@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from dapr_shared.components.catalog import Catalog
 from dapr_shared.contracts.component import ComponentContext
 from dapr_shared.contracts.settings import decode_settings
+from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.support.redis_server import RedisServer
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 _CATALOG = Catalog(installed=None)
 
@@ -33,3 +35,18 @@ async def opened(component_type: str, server: RedisServer, **metadata: str) -> A
     async with AsyncExitStack() as stack:
         await component.start(stack)
         yield component
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers of the test's own, and ends them."""
+    started: list[RedisServer] = []
+
+    def start(*options: str, **fields: Any) -> RedisServer:
+        server = RedisServer(tmp_path / f"redis-{len(started)}", options, **fields)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support import redis_server
+from tests.support.redis_components import own_server  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,18 +25,3 @@ def server():
 def database() -> int:
     """An empty database of the shared server."""
     return redis_server.fresh_database()
-
-
-@pytest.fixture
-def own_server(tmp_path):
-    """Starts servers of the test's own, and ends them."""
-    started: list[redis_server.RedisServer] = []
-
-    def start(*options: str, **fields) -> redis_server.RedisServer:
-        server = redis_server.RedisServer(tmp_path / f"redis-{len(started)}", options, **fields)
-        started.append(server)
-        return server.start()
-
-    yield start
-    for server in started:
-        server.kill()
