@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import kubernetes_api_server
+from tests.support import images, kubernetes_api_server
 from tests.support.kubernetes_api_server import ApiServer
 from tests.support.kubernetes_client import KubernetesClient
+from tests.support.kubernetes_cluster import Cluster, need_cluster
 from tests.support.kubernetes_keeper import kept
 from tests.support.kubernetes_programs import need_programs
 
@@ -50,3 +51,14 @@ def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
         yield server.start()
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two real nodes with containers; for the tests that `make e2e` runs, one after another."""
+    need_cluster()
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), images.for_cluster())
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
