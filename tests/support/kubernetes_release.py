@@ -38,6 +38,18 @@ class Load:
 
     statuses: dict[str, int]
     errors: dict[str, int]
+    median: float
+    """Milliseconds of the middle one."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether each request was answered, and well."""
+        return set(self.statuses) <= {"200", "204"} and not self.errors and self.count > 0
+
+    @property
+    def count(self) -> int:
+        """How many were answered."""
+        return sum(self.statuses.values())
 
 
 class Release:
@@ -80,28 +92,31 @@ class Release:
         """Wait until all pods of a workload are new and ready."""
         self.kubectl("rollout", "status", workload or self.workload, f"--timeout={PATIENCE:.0f}s")
 
-    def instances(self) -> dict[str, dict]:
-        """The pods of the release that are ready, by node."""
+    def instances(self) -> list[dict]:
+        """The pods of the release that are not about to go."""
         pods = self.cluster.items("pods", self.namespace, selector=INSTANCES)
-        return {pod["spec"]["nodeName"]: pod for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def nodes(self) -> list[str]:
+        """Where they are."""
+        return sorted(pod["spec"]["nodeName"] for pod in self.instances())
 
     def ids_of_instances(self) -> set[tuple[str, int]]:
         """Which pods run and how often each was started again."""
         return {
-            (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"])
-            for pod in self.instances().values()
+            (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in self.instances()
         }
 
     def requests_of(self, app_id: str) -> dict[str, int]:
-        """How many HTTP requests of an app each instance has counted, by node."""
+        """How many HTTP requests of an app the instances of each node have counted."""
         counts = dict.fromkeys(NODES, 0)
-        for node, pod in self.instances().items():
+        for pod in self.instances():
             text = self.cluster.fetch(f"http://{pod['status']['podIP']}:9090/metrics")
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
                     # The parser gives every counter the end `_total`.
-                    if sample.name == "dapr_http_server_request_count_total" and sample.labels["app_id"] == app_id:
-                        counts[node] += int(sample.value)
+                    if sample.name == "dapr_http_server_request_count_total" and sample.labels.get("app_id") == app_id:
+                        counts[pod["spec"]["nodeName"]] += int(sample.value)
         return counts
 
     def client(self, node: str, *words: str, patience: float = 60.0) -> Any:

@@ -99,7 +99,7 @@ spec:
           {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
           sleep: { seconds: {{ int $shared.preStopSeconds }} }
           {{- else }}
-          exec: { command: [sleep, {{ int $shared.preStopSeconds | quote }}] }
+          exec: { command: [python3, -c, "import time; time.sleep({{ int $shared.preStopSeconds }})"] }
           {{- end }}
       {{- end }}
       {{- with $shared.resources }}
@@ -158,9 +158,13 @@ spec:
   {{- end }}
   {{- if and (eq $shared.strategy "deployment") (include "shared.on" $shared.deployment.topologySpread.enabled) }}
   topologySpreadConstraints:
-    {{- $soft := list (dict "topologyKey" "kubernetes.io/hostname" "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway") (dict "topologyKey" "topology.kubernetes.io/zone" "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway") }}
+    {{- /* Of nodes alone: where nodes have no zone, a constraint of zones takes them all out of account. */}}
+    {{- $soft := dict "topologyKey" "kubernetes.io/hostname" "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" }}
+    {{- if semverCompare ">=1.27.0-0" .Capabilities.KubeVersion.Version }}
+    {{- $_ := set $soft "matchLabelKeys" (list "pod-template-hash") }}
+    {{- end }}
     {{- $selector := dict "labelSelector" (dict "matchLabels" (include "shared.selectorLabels" . | fromYaml)) }}
-    {{- range $shared.deployment.topologySpread.constraints | default $soft }}
+    {{- range $shared.deployment.topologySpread.constraints | default (list $soft) }}
     - {{- merge dict . $selector | toYaml | nindent 6 }}
     {{- end }}
   {{- end }}

@@ -148,13 +148,15 @@ def provide(where: Path) -> None:
             wanted = [name for name in source.names if not _is_there(where, name, source)]
             if not wanted:
                 continue
-            time.monotonic()
+            began = time.monotonic()
+            print(f"{', '.join(wanted)}: {'building' if isinstance(source, Built) else 'fetching'} …", flush=True)
             with tempfile.TemporaryDirectory(dir=where, prefix=".making-") as draft:
                 source.make(Path(draft))
                 for name in wanted:
                     (Path(draft) / name).chmod(0o755)
                     (Path(draft) / name).replace(where / name)
                     _mark(where, name).write_text(source.fingerprint(), encoding="utf-8")
+            print(f"{', '.join(wanted)}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 def _is_there(where: Path, name: str, source: Packaged | Built) -> bool:
@@ -185,10 +187,13 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if given.check:
             absent = missing(where)
+            print(f"{where}: {'missing ' + ', '.join(absent) if absent else 'complete'}")
             return 1 if absent else 0
         provide(where)
-    except (KitError, OSError, zipfile.BadZipFile, tarfile.TarError, KeyError, ValueError):
+    except (KitError, OSError, zipfile.BadZipFile, tarfile.TarError, KeyError, ValueError) as error:
+        print(f"kubernetes kit: {error}", file=sys.stderr)
         return 1
+    print(f"{where}: {', '.join(NAMES)}")
     return 0
 
 
