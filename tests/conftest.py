@@ -36,3 +36,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("accounts of backends in trouble")
         for line in sorted(accounts):
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Tell what a test has measured, in words; it is said at the end of the run."""
+    return lambda what, value: request.node.user_properties.append((what, value))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say what was measured."""
+    for report in terminalreporter.getreports("passed"):
+        if report.when == "call":
+            for what, value in report.user_properties:
+                terminalreporter.write_line(f"{report.nodeid}: {what} {value}")

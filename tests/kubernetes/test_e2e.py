@@ -45,13 +45,13 @@ def test_an_unmodified_app_with_three_variables(release):
         assert [answer["node"] for answer in answers] == ["node1"] * 3
 
 
-def test_a_request_stays_on_its_node(release, record_property):
+def test_a_request_stays_on_its_node(release, measured):
     """With a DaemonSet, a client is served by the instance of its own node alone; a Deployment is for the whole cluster."""
     for node, other in (("node1", "node2"), ("node2", "node1")):
         before = release.requests_of("client")
         load = release.load(node, 3)
         assert load.is_clean, load
-        record_property(f"median of {node} in ms", load.median)
+        measured(f"milliseconds of a request from {node}, the middle one:", round(load.median, 2))
         after = release.requests_of("client")
         served = {name: after[name] - before[name] for name in after}
         assert sum(served.values()) == load.count

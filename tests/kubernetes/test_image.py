@@ -110,7 +110,7 @@ def test_its_size_and_content(archive):
     assert not missing
 
 
-def test_it_is_ready_at_once(machine, record_property):
+def test_it_is_ready_at_once(machine, measured):
     """An instance in a container is ready soon (in under two seconds on an idle machine), keeps state, and ends with 0."""
     http, grpc, public, metrics = free_ports(4)
     ports = [f"--dapr-http-port={http}", f"--dapr-grpc-port={grpc}", f"--dapr-public-port={public}"]
@@ -124,7 +124,7 @@ def test_it_is_ready_at_once(machine, record_property):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < began + 30
                 time.sleep(0.02)
-            record_property("seconds until ready", round(time.monotonic() - began, 2))
+            measured("seconds until ready:", round(time.monotonic() - began, 2))
             store = f"http://127.0.0.1:{http}/v1.0/state/statestore"
             body = json.dumps([{"key": "kind", "value": "green"}]).encode()
             saved = urllib.request.Request(store, body, {"content-type": "application/json"})
