@@ -1,4 +1,4 @@
-"""For all suites: which tests failed, as a list that CI can run again; what the accounts of disturbed backends say."""
+"""For all suites: which tests failed, as a list that CI can run again; what tests have measured and accounted for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Tell what a test has measured, in words; it is said at the end of the run."""
+    return lambda what, value: request.node.user_properties.append((what, value))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -21,7 +29,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what backends in trouble acknowledged, delivered, duplicated and lost (`tests/support/accounts.py`)."""
+    """Print what backends in trouble acknowledged, delivered, duplicated and lost (`tests/support/accounts.py`), and what was measured."""
     from tests.support.accounts import PROPERTY
 
     accounts = [
@@ -36,17 +44,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("accounts of backends in trouble")
         for line in sorted(accounts):
             terminalreporter.line(line)
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
-    """Tell what a test has measured, in words; it is said at the end of the run."""
-    return lambda what, value: request.node.user_properties.append((what, value))
-
-
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Say what was measured."""
     for report in terminalreporter.getreports("passed"):
-        if report.when == "call":
-            for what, value in report.user_properties:
-                terminalreporter.write_line(f"{report.nodeid}: {what} {value}")
+        for what, value in report.user_properties:
+            if report.when == "call" and what != PROPERTY:
+                terminalreporter.line(f"{report.nodeid}: {what} {value}")
