@@ -17,7 +17,7 @@ from dapr_shared.kube.errors import Asked, Gone, KubeError, error_of
 from dapr_shared.kube.objects import JsonObject, ObjectKind, ObjectList, PublishedPath, trimmed, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AsyncExitStack
 
 WATCH_SECONDS: Final = (300, 600)
@@ -90,8 +90,12 @@ class KubeClient:
         label_selector: str = "",
         field_selector: str = "",
         metadata_only: bool = False,
+        wanted: Callable[[JsonObject], bool] | None = None,
     ) -> ObjectList:
-        """All objects as they are now, read in parts; each without what `trimmed` drops."""
+        """All objects as they are now, read in parts; each without what `trimmed` drops.
+
+        Those for which `wanted` answers false are left out, part by part, so that they take no memory.
+        """
         params = _selectors(label_selector, field_selector)
         params["limit"] = str(CHUNK_METADATA if metadata_only else CHUNK)
         headers = {"Accept": _METADATA_LIST if metadata_only else _JSON}
@@ -106,7 +110,8 @@ class KubeClient:
                 params.pop("limit")  # reading in parts took longer than the server remembers: all at once
                 items.clear()
                 continue
-            items += [trimmed(kind, item, metadata_only=metadata_only) for item in part.get("items") or ()]
+            found = (trimmed(kind, item, metadata_only=metadata_only) for item in part.get("items") or ())
+            items += found if wanted is None else filter(wanted, found)
             metadata: JsonObject = part.get("metadata") or {}
             token = metadata.get("continue")
             if not token:

@@ -29,6 +29,9 @@ ABSENT: Final = 30.0
 REALLY_ABSENT: Final = 3
 """How often in a row a kind that was there must be not found until that is believed: an API server that starts may not know
 its custom kinds for a moment."""
+FRESH_START: Final = 3
+"""How often in a row the server must refuse to go on, for a reason that is not us, until everything is listed again: it may
+have been set back to an older state, and know nothing of the version that is asked for."""
 SHORT_WATCH: Final = 5.0
 """Seconds: a watch that ends sooner counts as a failure, so that one that always ends at once makes no busy loop."""
 _ALSO_SAID: Final = ("labels", "annotations", "deletionTimestamp")
@@ -87,6 +90,7 @@ class Informer:
         """Where a watch goes on; empty: list first."""
         self._failures = 0
         self._absences = 0
+        self._refusals = 0
 
     @property
     def objects(self) -> Mapping[ObjectKey, JsonObject]:
@@ -125,6 +129,9 @@ class Informer:
             # A watch that was of use for a while, or silent because there was nothing to tell, and ends is an event of
             # every day: the next try tells more.
             if not isinstance(error, Unavailable) or loop.time() - begun < SHORT_WATCH:
+                self._refusals += error.status not in (0, 401, 403, 429)
+                if self._refusals >= FRESH_START:
+                    self._version = ""
                 self._tell(problem=error.message, refused=isinstance(error, Forbidden))
                 return self._pause(error.retry_after)
         except Exception as error:  # noqa: BLE001 - an object nobody foresaw must not end the watch of all others
@@ -160,13 +167,14 @@ class Informer:
             label_selector=self._label_selector,
             field_selector=self._field_selector,
             metadata_only=self._metadata_only,
+            wanted=self._wanted,
         )
-        self._replace({key_of(item): item for item in found.items if self._wanted is None or self._wanted(item)})
+        self._replace({key_of(item): item for item in found.items})
         self._version = found.resource_version
         self._works()
 
     def _works(self) -> None:
-        self._absences = 0
+        self._absences = self._refusals = 0
         self._tell(synced=True, installed=True, problem="")
 
     def _replace(self, objects: dict[ObjectKey, JsonObject]) -> None:

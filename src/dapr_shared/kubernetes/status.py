@@ -35,6 +35,8 @@ UNSEEN: Final = 30.0
 """Seconds for which what was written counts more than what the API server has told of it since."""
 MOST_SUBSCRIPTIONS: Final = 100
 """Listed in a status; all are counted."""
+_AT_ONCE: Final = 50
+"""Apps that are looked at without a pause."""
 _LONGEST: Final = 1024
 """Characters of a text."""
 
@@ -210,7 +212,9 @@ class StatusWriter:
         apps = list(self._apps())
         known = {_uid(app) for app in apps}
         self._written = {uid: written for uid, written in self._written.items() if uid in known}
-        for app in apps:
+        for number, app in enumerate(apps):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # a thousand apps are ten milliseconds, in which requests would wait
             report = await self._report(app)
             if report is not None and await self._bring(app, report):
                 await asyncio.sleep(1 / WRITES_PER_SECOND)

@@ -83,6 +83,15 @@ async def test_list_of_metadata(server, client):
     assert "as=PartialObjectMetadataList" in server.seen[-1].headers["Accept"]
 
 
+async def test_wanted(server, client, monkeypatch):
+    """What is not wanted is left out of a list, part by part."""
+    monkeypatch.setattr(client_module, "CHUNK", 2)
+    for number in range(5):
+        server.put(CONFIG_MAPS, f"m{number}")
+    found = await client.list(CONFIG_MAPS, "shop", wanted=lambda item: item["metadata"]["name"] in {"m1", "m4"})
+    assert [item["metadata"]["name"] for item in found.items] == ["m1", "m4"]
+
+
 async def test_selectors(server, client):
     """Selectors reach the server."""
     server.install(PODS)

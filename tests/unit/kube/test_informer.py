@@ -240,6 +240,24 @@ async def test_status_alone(server, watched):
     await until(lambda: seen.changes == 4)
 
 
+async def test_a_server_that_was_set_back(server, watched):
+    """A server that refuses again and again to go on from a version, as one set back to an older state, is listed anew."""
+    server.put(PODS, "a")
+    seen = watched()
+    await until(lambda: server.watches == 1)
+    server.refuse = lambda request: (
+        refused(504, "Timeout", "Too large resource version") if request.query.get("resourceVersion") == "101" else None
+    )
+    server.objects.clear()
+    server.history.clear()
+    server.cut()
+    await until(lambda: server.counted("GET", "pods") == 2)
+    verbs = [verb for verb, _path, _query in server.requests]
+    assert verbs[:6] == ["GET", "watch", "watch", "watch", "watch", "GET"]
+    server.refuse = lambda _request: None
+    await until(lambda: seen.names == [] and not seen.informer.state.problem)
+
+
 async def test_retry_after(server, watched):
     """What the server asks to wait is waited for."""
     server.install(PODS)
