@@ -1,7 +1,7 @@
 """One app cannot stop another: what can be put in force of resources of which some are wrong.
 
 Assembly of an instance in a cluster. Each step of a reload is taken for each resource by itself. What is wrong is left
-out, or stays as it was where it was in force before; it is told, and tried again later (decision page 0020).
+out, or stays as it was where it was in force before; it is told, and tried again later (decision page 0025).
 """
 
 from __future__ import annotations
@@ -175,16 +175,16 @@ class Tolerance:
         checked: list[ResolvedApp] = []
         good: set[int] = set()
         for app in found:
+            if self._in_force.get(app.record.ref) is app:  # so they could
+                checked.append(app)
+                continue
             configuration = app.record.configuration
             try:
                 if configuration is not None and id(configuration) not in good:
                     plan_of(configuration, os.environ)
                 self._parts.rules.compile([app.record], ())
             except (SecurityConfigurationError, TracingConfigurationError) as error:
-                problem = f"its Configuration cannot be followed: {error}"
-                former = self._in_force.get(app.record.ref)
-                if former is not app:
-                    checked += self._former(attempt, app.record.app, problem)
+                checked += self._former(attempt, app.record.app, f"its Configuration cannot be followed: {error}")
             else:
                 good.add(id(configuration))
                 checked.append(app)
