@@ -18,6 +18,7 @@ from dapr_shared.runtime.instance import Instance
 from dapr_shared.runtime.lifecycle import run
 from dapr_shared.runtime.ports import PortTakenError
 from dapr_shared.runtime.settings import Settings, SettingsError, check
+from dapr_shared.wire.http.messages import Request
 from tests.support.http_peers import connected, until
 
 APP = "apiVersion: shared.dapr.io/v1alpha1\nkind: App\nmetadata: {name: %s}\nspec: {}\n"
@@ -160,6 +161,24 @@ async def test_health_waits_for_the_app_in_single_app_mode(tmp_path):
             while await health(address) != 204:  # noqa: ASYNC110 - another socket is asked
                 await asyncio.sleep(0.02)
     app.close()
+
+
+async def test_probes_of_a_cluster(folder):
+    """On the public port `/livez` is 200 whatever is missing, and `/readyz` says what is, in words; apps never count."""
+    async with made(folder) as instance:
+
+        async def probe(path: bytes) -> tuple[int, bytes]:
+            answer = await instance.parts.public(Request("GET", path, [(b"host", b"x")], b""))
+            return answer.status, answer.body
+
+        instance.parts.health.wait_for("runtime", "reading", outbound=True)
+        instance.parts.health.wait_for("app", "it sleeps", outbound=False)
+        assert (await probe(b"/livez"))[0] == 200
+        status, why = await probe(b"/readyz")
+        assert status == 503
+        assert b"runtime: reading" in why
+        instance.parts.health.ready("runtime")
+        assert await probe(b"/readyz") == (200, b"ok\n")
 
 
 async def test_a_shared_instance_is_ready_without_its_apps(folder):
