@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import recording_app
 from tests.support.accounts import Account
+from tests.support.apps import until
 from tests.support.calls import KeptConnection
 from tests.support.instance import app, component, free_ports, start, token_of
 
@@ -71,9 +72,11 @@ def test_two_instances_share_and_lose_nothing(request, tmp_path, own_server):
     instances = [launch(tmp_path, name, resources) for name in ("one", "two")]
     publishers = [Publisher(f"p{number}", instances) for number in range(3)]
     try:
-        time.sleep(2)
-        shared = server.command("XINFO", "CONSUMERS", recording_app.TOPICS[0], "subscriber")
-        assert shared.count("subscriber/") == 2
+        until(
+            lambda: (
+                server.command("XINFO", "CONSUMERS", recording_app.TOPICS[0], "subscriber").count("subscriber/") == 2
+            )
+        )
         for turn in range(4):
             victim = turn % 2
             instances[victim].process.kill()

@@ -195,7 +195,7 @@ async def test_too_many_waiting_requests_are_refused(client_of):
     """Waiting is bounded: one more is PoolFullError."""
     async with origin(b"") as app, client_of(app, limits=ClientLimits(connections=1, waiting=1)) as client:
         asking = [asyncio.create_task(client.request("GET", b"/", [])) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await until(lambda: app.connections)  # by then the second one waits
         with pytest.raises(PoolFullError):
             await client.request("GET", b"/", [])
         for task in asking:
@@ -433,7 +433,7 @@ async def test_waiting_for_a_connection_counts(client_of):
     """A request that gets no connection in time raises, with nothing sent."""
     async with origin(b"") as app, client_of(app, limits=ClientLimits(connections=1)) as client:
         first = asyncio.create_task(client.request("GET", b"/", []))
-        await asyncio.sleep(0.01)
+        await until(lambda: app.connections)
         with pytest.raises(RequestTimeoutError) as raised:
             await client.request("GET", b"/", [], timeout=0.03)
         assert not raised.value.sent

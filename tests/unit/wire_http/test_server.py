@@ -564,9 +564,10 @@ async def test_a_disconnect_cancels_the_handler(how, running):
 
 async def test_a_disconnect_midway_through_a_body_fails_its_reader(running):
     """A body that breaks off is never taken for a whole one."""
-    errors = []
+    errors, begun = [], asyncio.Event()
 
     async def handler(request):
+        begun.set()
         try:
             await request.body.read(10**6)
         except (BodyError, asyncio.CancelledError) as error:
@@ -576,8 +577,7 @@ async def test_a_disconnect_midway_through_a_body_fails_its_reader(running):
 
     async with running(handler) as server, connected(server.address) as peer:
         peer.send(post(b"x" * 100, length=100_000))
-        await until(lambda: server.connections)
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(begun.wait(), 5)
         peer.writer.write_eof()
         await until(lambda: errors)
 

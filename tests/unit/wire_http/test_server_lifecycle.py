@@ -124,9 +124,10 @@ async def test_a_replaced_unix_socket_is_left_alone(running, tmp_path):
 
 async def test_close_ends_everything_at_once(running):
     """`close` aborts connections and cancels handlers; a second one does nothing."""
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def handler(_):
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
@@ -134,8 +135,7 @@ async def test_close_ends_everything_at_once(running):
 
     async with running(handler) as server, connected(server.address) as peer:
         peer.send(GET)
-        await until(lambda: server.connections)
-        await asyncio.sleep(0.01)
+        await asyncio.wait_for(begun.wait(), 5)
         server.close()
         server.close()
         await asyncio.wait_for(ended.wait(), 5)
@@ -172,7 +172,7 @@ async def test_drain_answers_idle_connections_for_a_while(running):
         await one.ask(GET)
         await other.ask(GET)
         draining = asyncio.create_task(server.drain(5))
-        await asyncio.sleep(0.05)
+        await until(lambda: server._state.draining)
         answer = await one.ask(GET)
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert await other.closed()
@@ -198,9 +198,10 @@ async def test_drain_answers_pipelined_requests(running):
 
 async def test_drain_aborts_after_its_grace(running):
     """What has not ended after `grace` seconds is aborted and its handler cancelled."""
-    cancelled = asyncio.Event()
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def handler(_):
+        begun.set()
         try:
             await asyncio.sleep(60)
         finally:
@@ -208,8 +209,7 @@ async def test_drain_aborts_after_its_grace(running):
 
     async with running(handler) as server, connected(server.address) as peer:
         peer.send(GET)
-        await until(lambda: server.connections)
-        await asyncio.sleep(0.01)
+        await asyncio.wait_for(begun.wait(), 5)
         begin = time.monotonic()
         await server.drain(0.1)
         assert 0.05 < time.monotonic() - begin < 2
@@ -273,7 +273,7 @@ async def test_a_cancelled_drain_closes(running):
     async with running(ok) as server, connected(server.address) as peer:
         await peer.ask(GET)
         draining = asyncio.create_task(server.drain(None))
-        await asyncio.sleep(0.01)
+        await until(lambda: server._state.draining)
         draining.cancel()
         with pytest.raises(asyncio.CancelledError):
             await draining
