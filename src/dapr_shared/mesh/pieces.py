@@ -125,12 +125,15 @@ class PieceBody:
         await close(self._messages)
         self._end()
 
-    async def settled(self, length: int | None, *, whole: bool) -> Body:
+    async def settled(self, length: int | None, *, whole: bool, exact: bool = False) -> Body:
         """The body as it goes on best: whole where it is short, so that the app is told its length.
 
         `length`: what the caller announced. `whole`: its sender had all of it before sending, so that its end is not far.
-        Raises what reading raises.
+        `exact`: the length is no hint, so that its end need not be waited for. Raises what reading raises.
         """
+        if exact and length == self._received:
+            held, self._ahead = self._ahead, deque[bytes]()
+            return b"".join(held)
         if length is None and not whole and not self._ahead:
             self._waiting = asyncio.ensure_future(self._message())
             done, _ = await asyncio.wait({self._waiting}, timeout=EMPTY_PATIENCE)

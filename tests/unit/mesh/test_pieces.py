@@ -145,6 +145,13 @@ async def test_no_body_of_an_unknown_length():
         await anext(silent)
 
 
+async def test_an_exact_length_needs_no_end():
+    """Where the length is no hint, a body that is there goes on without a wait for the end of the stream."""
+    assert await body(None, first=payload(b"abc", 0)).settled(3, whole=False, exact=True) == b"abc"
+    assert await body(None).settled(0, whole=False, exact=True) == b""
+    assert await body(piece(b"c", 1), first=payload(b"ab", 0)).settled(3, whole=False, exact=True) == b"abc"
+
+
 async def test_a_stream_is_not_waited_for():
     """A body in chunks whose first piece is there goes on at once."""
     made = PieceBody(Messages(None), request_payload, payload(b"a", 0))

@@ -134,7 +134,9 @@ class PeerFrontDoor:
             payload.data = request.message.data.value
         body = PieceBody(messages, request_payload, payload, limit=self._body_limit)
         try:
-            settled = await body.settled(received.content_length, whole=received.from_grpc)
+            # Of an instance's own making, the length is that of the body; a sidecar's may be of what it was before.
+            ours = bool(_text(call, CALLEE_NAMESPACE))
+            settled = await body.settled(received.content_length, whole=received.from_grpc, exact=ours)
             answer = await self._invoke(peer, call, received, settled)
             async with _closing(answer) as (message, answered), aclosing(response_pieces(message, answered)) as pieces:
                 async for piece in pieces:
