@@ -34,13 +34,17 @@ class ServiceAccount(NamedTuple):
 
 
 class AccountConflict(NamedTuple):
-    """Apps that claim one service account, which therefore proves none of them."""
+    """Apps that claim one service account."""
 
     account: ServiceAccount
     apps: tuple[AppRef, ...]
+    """All of them."""
+    proves: AppRef | None = None
+    """The only one of the account's own namespace; `None`: it proves none."""
 
     def __str__(self) -> str:
-        return f"apps {' and '.join(map(str, self.apps))} claim the service account {self.account}, which proves none of them"
+        whom = f"{self.proves} alone, the app of its namespace" if self.proves is not None else "none of them"
+        return f"apps {' and '.join(map(str, self.apps))} claim the service account {self.account}, which proves {whom}"
 
 
 class AccountApps:
@@ -60,7 +64,7 @@ class AccountApps:
             if len(heard) == 1:
                 self._apps[account] = heard[0]
             if len(refs) > 1:
-                conflicts.append(AccountConflict(account, tuple(refs)))
+                conflicts.append(AccountConflict(account, tuple(refs), self._apps.get(account)))
         self._disputed = frozenset(conflict.account for conflict in conflicts if conflict.account not in self._apps)
         self.conflicts = tuple(conflicts)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dapr_shared.identity.service_accounts import PodFact
 
 REMEMBERED = 20_000
-"""gRPC connections of which it is known since when they call; the one that called longest ago is forgotten first."""
+"""Connections of grpc.aio of which it is known since when they call; the one that called longest ago is forgotten first."""
 _GRPC = ("ipv4:", "ipv6:")
 
 
@@ -74,7 +74,7 @@ class AddressIdentity:
         return found[0]
 
     def _connected(self, peer: str) -> float:
-        """Since when the connection is known. gRPC does not say when it was made: since its first call."""
+        """Since when the connection is known. grpc.aio does not say when it was made: since its first call."""
         if isinstance(peer, PeerAddress):
             return peer.since
         since = self._since.setdefault(peer, time())

@@ -106,7 +106,7 @@ class ClusterKeys:
 
 def _usable(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], _Key]:
     """The keys that a token may be signed by, by algorithm and name. Weak ones, and secret ones, are left out."""
-    from joserfc.errors import JoseError  # noqa: PLC0415 - 8 MiB, for who verifies by keys
+    from joserfc.errors import JoseError  # noqa: PLC0415 - 9 MiB, for who verifies by keys
     from joserfc.jwk import ECKey, RSAKey  # noqa: PLC0415
 
     found: dict[tuple[str, str], _Key] = {}

@@ -323,7 +323,7 @@ def _cluster(settings: Settings, events: Events) -> ClusterAccess | None:
     """The way to the API server in cluster mode. Raises `SettingsError` where there is none."""
     if not settings.in_cluster:
         return None
-    from dapr_shared.runtime.cluster import cluster_access  # noqa: PLC0415 - aiohttp, 20 MiB, for clusters alone
+    from dapr_shared.runtime.cluster import cluster_access  # noqa: PLC0415 - 8 MiB, for clusters alone
 
     return cluster_access(settings, events)
 

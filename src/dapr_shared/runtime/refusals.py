@@ -30,10 +30,14 @@ class Refusal:
     problem: str
     kept: bool = False
     """Whether its former version is in force."""
+    partly: bool = False
+    """Whether it is in force but for what the problem names."""
 
     @property
     def text(self) -> str:
         """The problem, and what is in force instead."""
+        if self.partly:
+            return f"{self.problem} (the rest of it is in force)"
         return f"{self.problem} ({'its former version stays in force' if self.kept else 'it is left out'})"
 
 
@@ -54,7 +58,9 @@ class Refusals:
     @property
     def to_try_again(self) -> frozenset[tuple[Origin, str]]:
         """What may be mended by trying again alone; it differs when something else is refused."""
-        return frozenset((origin, refusal.problem) for origin, refusal in self._stages[APPLYING].items())
+        return frozenset(
+            (origin, refusal.problem) for origin, refusal in self._stages[APPLYING].items() if not refusal.partly
+        )
 
     def replace(self, stage: str, found: Iterable[Refusal]) -> None:
         """Exactly these are refused at a stage from now on."""
@@ -64,7 +70,9 @@ class Refusals:
             first = joined.setdefault(refusal.origin, refusal)
             if refusal.problem not in first.problem:
                 both = f"{first.problem}; {refusal.problem}"
-                joined[refusal.origin] = Refusal(first.kind, first.origin, both, first.kept)
+                joined[refusal.origin] = Refusal(
+                    first.kind, first.origin, both, first.kept, first.partly and refusal.partly
+                )
         self._stages[stage] = joined
         after = self.now
         if after == before:

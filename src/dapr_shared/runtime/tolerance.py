@@ -14,6 +14,7 @@ import msgspec
 
 from dapr_shared.blocks.pubsub.routing import RuleError, compile_routes
 from dapr_shared.components.definition import find_duplicates
+from dapr_shared.identity.account_apps import AccountApps
 from dapr_shared.identity.apps import AppRegistry, IdentityConfigurationError
 from dapr_shared.resources.errors import one_line
 from dapr_shared.runtime.apps import AppResolver, AppsError, ResolvedApp, ResolvedApps, namespace_conflicts
@@ -71,6 +72,7 @@ class Tolerance:
         found = self._told_apart(attempt, found)
         found, definitions = self._with_own_places(attempt, found, definitions)
         resolved = ResolvedApps(tuple(found))
+        attempt.refused += _disputed_accounts(found)
         served = {app.record.ref for app in found}
         left_out = [app for app in wanted.apps if app.ref not in served]
         targets = await parts.targets.try_build(wanted.http_endpoints, parts.loader.reader)
@@ -278,6 +280,17 @@ def _claims(app: ResolvedApp) -> set[object]:
     """What proves an app, in forms that can be compared."""
     certificates = {(bool(name.spiffe_id), bool(name.dns_name), str(name)) for name in app.record.app.certificates}
     return {*app.record.token_digests, *certificates}
+
+
+def _disputed_accounts(found: Sequence[ResolvedApp]) -> list[Refusal]:
+    """What to tell of apps that claim the service account of another: they are served, and it does not prove them."""
+    by_ref = {app.record.ref: app.record.app for app in found}
+    return [
+        Refusal(_kind_of(by_ref[ref]), by_ref[ref].origin, f"spec.serviceAccount: {conflict}", partly=True)
+        for conflict in AccountApps(app.record for app in found).conflicts
+        for ref in conflict.apps
+        if ref != conflict.proves
+    ]
 
 
 def _without_place(app: App, problems: Sequence[str]) -> str:

@@ -183,7 +183,9 @@ async def test_an_app_cannot_claim_the_pods_of_another_namespace():
     instance.serve(record(A, "shop:till"), record(AppRef("till", "shop"), "shop:till"))
     caller = await instance.identify(signed(claims(namespace="shop", account="till", pod="bare"), KEY))
     assert caller.ref == AppRef("till", "shop")
-    assert len(instance.registry.account_conflicts) == 1
+    (conflict,) = instance.registry.account_conflicts
+    assert conflict.proves == AppRef("till", "shop")
+    assert str(conflict).endswith("which proves till.shop alone, the app of its namespace")
 
 
 async def test_two_apps_with_one_service_account():

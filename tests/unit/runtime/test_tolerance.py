@@ -116,6 +116,20 @@ async def test_a_token_may_move(desk, start):
         assert refused(desk) == {}
 
 
+async def test_two_apps_with_one_service_account(desk, start):
+    """Both are told and both are served; the account proves neither, until one of them gives it up."""
+    async with start(desk.app("a", serviceAccount="same"), desk.app("b", serviceAccount="same")):
+        assert [await desk.status(name) for name in ("a", "b")] == [200, 200]
+        problems = list(refused(desk).values())
+        assert len(problems) == 2
+        for problem in problems:
+            assert problem.startswith("spec.serviceAccount: apps a.default and b.default claim the service account")
+            assert problem.endswith("(the rest of it is in force)")
+        assert not desk.instance.reloader.refusals.to_try_again, "trying again mends nothing"
+        assert await desk.reload(desk.app("a", serviceAccount="same"), desk.app("b"))
+        assert refused(desk) == {}
+
+
 async def test_a_component_that_cannot_be_opened(desk, start):
     """It is told and left out; the others are open. Mended, it opens; wrong again, its former self stays open."""
     good, bad = desk.component("mine"), desk.component("mine", "state.nonsense")

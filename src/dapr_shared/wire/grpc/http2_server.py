@@ -21,6 +21,7 @@ from dapr_shared.wire.grpc.interface import BidiHandler, GrpcError, Kind, Method
 from dapr_shared.wire.http2 import frames
 from dapr_shared.wire.http2.connection import CONNECTION_WINDOW, LINGER, Connection
 from dapr_shared.wire.http2.frames import DEFAULT_WINDOW, ErrorCode
+from dapr_shared.wire.peer import PeerAddress
 from dapr_shared.wire.tls import peer_certificate
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ServerConnection(Connection):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             host, port, *_ = cast("tuple[str, int]", peer)
-            self.peer = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+            self.peer = PeerAddress(f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}")
         else:
             self.peer = "unix:"
         secured = transport.get_extra_info("ssl_object")
