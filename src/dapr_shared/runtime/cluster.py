@@ -10,7 +10,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dapr_shared.components.kubernetes.secrets import read_secret
+from dapr_shared.components.kubernetes.secrets import CREDENTIALS, read_secret
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.core.ids import DEFAULT_NAMESPACE
 from dapr_shared.identity.addresses import AddressIdentity
@@ -73,8 +73,11 @@ class ClusterAccess:
             self._node_pods.start(lambda work, name: tasks.add(asyncio.create_task(work, name=name)))
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """A Secret that a resource of this namespace refers to. Raises `SecretNotFoundError` and `BackendError`."""
-        return await read_secret(self._client, name, namespace)
+        """A Secret that a resource of this namespace refers to. Raises `SecretNotFoundError` and `BackendError`.
+
+        None that opens the cluster: who may annotate a Service could have it sent to an address of their choice.
+        """
+        return await read_secret(self._client, name, namespace, refused=CREDENTIALS)
 
     def _accounts(self, settings: Settings) -> ServiceAccounts:
         clock = SystemClock()

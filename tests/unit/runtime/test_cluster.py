@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from dapr_shared._proto import runtime_pb
+from dapr_shared.components.kubernetes.secrets import CREDENTIALS
 from dapr_shared.kube.objects import PODS, SECRETS, TOKEN_REVIEWS
 from dapr_shared.runtime.apps import AppsError
 from dapr_shared.runtime.cluster import cluster_access
@@ -149,6 +150,15 @@ async def test_while_the_api_server_is_away(server, tmp_path):
         assert refused.value.code.name == "UNAVAILABLE"
     assert f"{server.port}".encode() in made.log.getvalue()
     assert fresh.encode() not in made.log.getvalue()
+
+
+@pytest.mark.parametrize("kind", sorted(CREDENTIALS))
+async def test_credentials_of_the_cluster_are_no_secrets_of_resources(server, tmp_path, kind):
+    """A Secret that opens the API server is refused to every resource, whose writer could have it sent elsewhere."""
+    server.put(SECRETS, "tokens", "shop", type=kind, data={"till": "c2VjcmV0LW9mLXRpbGw="})
+    with pytest.raises(AppsError, match="a credential of the cluster"):
+        async with instance(tmp_path):
+            pass
 
 
 async def test_secrets_of_resources_are_of_their_own_namespace(server, tmp_path):

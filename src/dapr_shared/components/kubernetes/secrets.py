@@ -125,8 +125,14 @@ class KubernetesSecretStore(SecretStore[KubernetesSecretSettings]):
         self._client = None
 
 
-async def read_secret(client: KubeClient, name: str, namespace: str) -> Mapping[str, str]:
-    """One Secret. Raises `SecretNotFoundError`, and `BackendError` where it cannot be read."""
+CREDENTIALS = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
+"""Types of Secrets that open the API server itself."""
+
+
+async def read_secret(
+    client: KubeClient, name: str, namespace: str, *, refused: frozenset[str] = frozenset()
+) -> Mapping[str, str]:
+    """One Secret. Raises `SecretNotFoundError`, and `BackendError` where it cannot be read or is of a refused type."""
     if not _NAME.fullmatch(name):
         raise SecretNotFoundError(f"secret {name!r} not found: a Secret cannot be called so")
     try:
@@ -135,6 +141,12 @@ async def read_secret(client: KubeClient, name: str, namespace: str) -> Mapping[
         raise SecretNotFoundError(f"secret {name} not found in namespace {namespace}") from error
     except KubeError as error:
         raise _failure(error) from error
+    kind = str(found.get("type", ""))
+    if kind in refused:
+        raise BackendError(
+            f"the Secret {name} of namespace {namespace} is of type {kind}, a credential of the cluster: resources and "
+            "annotations may not refer to it; copy what you need into a Secret of type Opaque"
+        )
     return _values(found)
 
 
