@@ -49,9 +49,14 @@ def dapr_shared() -> Path:
     return archive
 
 
+def for_nodes() -> list[Path]:
+    """The archives without which there is no cluster."""
+    return [_pause(), _coredns()]
+
+
 def for_cluster() -> list[Path]:
-    """The archives that every node has."""
-    return [_pause(), _coredns(), dapr_shared(), _app(), _redis()]
+    """The archives that every node has in tests of ours."""
+    return [*for_nodes(), dapr_shared(), _app(), _redis()]
 
 
 def _pause() -> Path:

@@ -114,6 +114,9 @@ class Cluster(ApiServer):
 
     def start(self) -> Cluster:
         """Start all and wait until both nodes and DNS are ready."""
+        for left in {folder.name.rpartition("-")[0] for folder in _CGROUPS.glob("*/dapr-shared-*-node?")}:
+            if not Path("/proc", left.rpartition("-")[2]).exists():  # of a run that was killed
+                _remove_cgroups(left)
         self._connect()
         super().start()
         for name in NODES:
@@ -130,10 +133,7 @@ class Cluster(ApiServer):
         super().stop()
         for network in self._networks.values():
             network.kill()
-        for folder in sorted(_CGROUPS.glob(f"**/{self._cgroup}*"), reverse=True):
-            for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-                inner.rmdir()
-            folder.rmdir()
+        _remove_cgroups(self._cgroup)
 
     def start_node(self, name: str) -> None:
         """Switch a node on; it has its disk of before."""
@@ -270,6 +270,14 @@ class Cluster(ApiServer):
             "mode": "nftables",
             "oomScoreAdj": 0,
         }
+
+
+def _remove_cgroups(name: str) -> None:
+    """Remove what nodes have made for their pods; there are no processes in it any more."""
+    for folder in [*_CGROUPS.glob(f"{name}-node?"), *_CGROUPS.glob(f"*/{name}-node?")]:
+        for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            inner.rmdir()
+        folder.rmdir()
 
 
 def _address(name: str) -> str:
