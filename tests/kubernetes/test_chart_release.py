@@ -94,7 +94,7 @@ def test_a_release_comes_stays_and_goes(api_server, namespace, strategy):
 
 @BOTH
 def test_upgrade_from_the_existing_chart(api_server, namespace, strategy):
-    """A release of the existing chart is upgraded in place: selectors and token stay, what it could read goes."""
+    """A release of the existing chart is upgraded in place, and back: selectors and token stay, what it could read goes."""
     old = merged(UNSET, {"shared": {"strategy": strategy, "daprd": {"token": "tea"}}})
     install(api_server, namespace, old, chart=OLD_CHART)
     left = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "my-shared-cm"}}
@@ -115,6 +115,10 @@ def test_upgrade_from_the_existing_chart(api_server, namespace, strategy):
     assert f"{NAME}-configmap-creator" not in roles
     assert f"kubectl delete configmap -n {namespace} my-shared-cm" in told
     assert "dapr mtls renew-certificate" in told
+    api_server.helm("rollback", "my", "1", "-n", namespace)
+    template = api_server.get(strategy, NAME, namespace)["spec"]["template"]["spec"]
+    assert [each["name"] for each in template["initContainers"]] == ["shared-init-container"]
+    assert token(api_server, namespace) == "tea"
     api_server.delete("configmap", "my-shared-cm", namespace)
     assert "my-shared-cm" not in install(api_server, namespace, values, upgrade=True)
     api_server.helm("uninstall", "my", "-n", namespace, "--wait=watcher")
