@@ -31,7 +31,8 @@ Object = dict[str, Any]
 
 APP_ID = "dapr.io/app-id"
 SIDECAR = "dapr.io/enabled"
-"""A pod with this annotation has a sidecar of Dapr's; it is not ours to serve."""
+"""A pod with this annotation has a sidecar of Dapr's; it is not ours to serve. As a label it is on the Service that Dapr's
+operator makes for such an app, which carries `dapr.io/app-id` too."""
 INSTANCE_LABEL = "shared.dapr.io/instance"
 """On every object of a release of dapr-shared; these carry `dapr.io/app-id` too, and are no apps."""
 KUBERNETES_STORE = "kubernetes"
@@ -103,7 +104,8 @@ def describes_app(data: Object) -> bool:
     """Whether an object is annotated as an app of ours: not one with a sidecar of Dapr's, nor one of our own releases."""
     annotations = annotations_of(data)
     labels = _part(metadata_of(data), "labels")
-    return APP_ID in annotations and not _truthy(annotations.get(SIDECAR, "")) and INSTANCE_LABEL not in labels
+    sidecar = _truthy(annotations.get(SIDECAR, "")) or _truthy(labels.get(SIDECAR, ""))
+    return APP_ID in annotations and not sidecar and INSTANCE_LABEL not in labels
 
 
 def pod_ready(pod: Object) -> bool:

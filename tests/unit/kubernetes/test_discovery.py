@@ -95,11 +95,15 @@ def test_annotations_that_cannot_be_followed(annotations, problem):
 
 
 def test_what_is_no_app_of_ours():
-    """Without an app id, with a sidecar of Dapr's, or with the label of a release of ours, an object is no app."""
+    """Without an app id, with a sidecar of Dapr's, or with the label of a release of ours, an object is no app.
+
+    The Service that Dapr's operator makes for an app with a sidecar says so by a label.
+    """
     assert describes_app(annotated(app_id="a"))
     assert describes_app(annotated(app_id="a", enabled="false"))
     assert not describes_app(annotated(app_port="80"))
     assert not describes_app(annotated(app_id="a", enabled="true"))
+    assert not describes_app(annotated("a-dapr", app_id="a", labels={"dapr.io/enabled": "true"}))
     assert not describes_app(annotated(app_id="a", labels={"shared.dapr.io/instance": "release"}))
     assert not describes_app({"metadata": {"name": "bare"}})
 
