@@ -22,6 +22,7 @@ import uvloop
 from dapr_shared._proto import runtime_pb
 from dapr_shared.wire.grpc.http2_messages import prefixed
 from dapr_shared.wire.grpc.http2_server import Http2Engine
+from dapr_shared.wire.http import fields, head
 from dapr_shared.wire.http.server import serve
 from dapr_shared.wire.http2 import frames
 from dapr_shared.wire.http2.hpack import encode
@@ -125,6 +126,9 @@ async def _grpc_sender(address: str, stack: AsyncExitStack) -> Callable[[], Awai
 async def senders(folder: Path) -> AsyncGenerator[dict[str, Callable[[], Awaitable[None]]]]:
     """A way to send each request once and wait for its answer, by name."""
     loop = asyncio.get_running_loop()
+    head._names.clear()  # tests that ran before in this process may have filled it
+    head._good_hosts.clear()
+    fields._kinds.clear()
     async with AsyncExitStack() as stack:
         app = await loop.create_server(_App, "127.0.0.1", 0)
         stack.callback(app.close)

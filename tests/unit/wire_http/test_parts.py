@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dapr_shared.wire.http.fields import FieldError, Fields, request_head
 from dapr_shared.wire.http.framing import ChunkedDecoder, EndlessDecoder, FramingError, LengthDecoder
-from dapr_shared.wire.http.head import HeadError, RequestHead, ResponseHead, hopeless
+from dapr_shared.wire.http.head import HeadError, RequestHead, RequestHeads, ResponseHead, ResponseHeads, hopeless
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.outgoing import write_chunk, write_whole
 
@@ -245,3 +245,73 @@ def test_chunks_and_whole_bodies_of_any_length(size):
     write_whole(whole, b"head", body)
     write_whole(whole, b"head", b"")
     assert whole.written == b"head" + body + b"head"
+
+
+def _meaning(read, raw: bytes) -> object:
+    """Everything that a head says, or the status of its refusal."""
+    try:
+        head = read(raw)
+    except HeadError as error:
+        return error.status
+    return [getattr(head, name) for name in (*_ALL, *(_OF_REQUESTS if hasattr(head, "method") else ("status",)))]
+
+
+_ALL = ("headers", "content_length", "chunked", "keep_alive")
+_OF_REQUESTS = ("method", "target", "version", "expect_continue")
+_LINES = st.builds(
+    lambda method, target, version: b"%b %b HTTP/%b\r\n" % (method, target, version),
+    st.sampled_from([b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"get", b"FOO", b"PRI"]),
+    st.one_of(
+        st.sampled_from([b"/", b"*", b"http://h/a", b"h:1", b"/a#b", b"", b"//", b"/a b"]),
+        st.lists(st.integers(0x20, 0xFF), max_size=12).map(lambda codes: b"/" + bytes(codes)),
+    ),
+    st.sampled_from([b"1.1", b"1.1", b"1.0", b"2.0", b"1.11"]),
+)
+_FIELDS = st.sampled_from(
+    [
+        b"Host: h\r\n", b"host:h2\r\n", b"Content-Length: 3\r\n", b"Content-Length: 03\r\n", b"Content-Length: +3\r\n",
+        b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n",
+        b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n", b"Expect: x\r\n", b"X : y\r\n", b"X: a\nb\r\n", b" folded\r\n", b"X: \x00\r\n",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(_FIELDS, max_size=5), st.lists(_LINES, min_size=2, max_size=6))
+@example(
+    [b"Host: h\r\n"],
+    [b"GET /a HTTP/1.1\r\n", b"GET /a#b HTTP/1.1\r\n", b"HEAD /a HTTP/1.1\r\n", b"GET /a HTTP/1.0\r\n"],
+)
+def test_a_head_that_is_remembered_means_what_it_would_mean_anew(fields, lines):
+    """Whatever came before on the connection, a head is read, or refused, as if it were the first."""
+    heads = RequestHeads()
+    for line in [*lines, *lines]:
+        raw = line + b"".join(fields) + b"\r\n"
+        assert _meaning(heads.read, raw) == _meaning(RequestHead, raw)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"200 OK", b"204 x", b"101 y", b"99 z", b"20 a"]), st.lists(_FIELDS, max_size=4)),
+        max_size=6,
+    )
+)
+def test_an_answer_that_is_remembered_means_what_it_would_mean_anew(answers):
+    """The same for answers of apps."""
+    heads = ResponseHeads()
+    for status, fields in [*answers, *answers]:
+        raw = b"HTTP/1.1 " + status + b"\r\n" + b"".join(fields) + b"\r\n"
+        assert _meaning(heads.read, raw) == _meaning(ResponseHead, raw)
+
+
+def test_what_is_done_to_one_head_is_not_done_to_the_next():
+    """Who changes the headers of a request changes no other's; and no connection remembers heads without end."""
+    heads = RequestHeads()
+    raw = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    heads.read(raw).headers.append((b"x", b"y"))
+    heads.read(raw).headers.append((b"x", b"y"))
+    assert heads.read(raw).headers == [(b"host", b"h")]
+    for number in range(100):
+        heads.read(b"GET / HTTP/1.1\r\nHost: h\r\nX: %d\r\n\r\n" % number)
+    assert len(heads._known) <= 16
+    heads.read(b"GET / HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (b"y" * 3000))
+    assert max(map(len, heads._known)) < 3000

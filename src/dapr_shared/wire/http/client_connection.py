@@ -21,7 +21,7 @@ from dapr_shared.wire.http.client_errors import (
     ResponseTooLargeError,
 )
 from dapr_shared.wire.http.framing import ChunkedDecoder, EndlessDecoder, LengthDecoder
-from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, ResponseHead, hopeless
+from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, ResponseHead, ResponseHeads, hopeless
 from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT, BodyError
 from dapr_shared.wire.http.outgoing import write_chunk, write_whole
 
@@ -94,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
     """The client's protocol class. One request at a time."""
 
     __slots__ = (
-        "_answer", "_body", "_buffer", "_endless", "_head", "_interim", "_left", "_limits", "_method", "_parts",
+        "_answer", "_body", "_buffer", "_endless", "_head", "_heads", "_interim", "_left", "_limits", "_method", "_parts",
         "_phase", "_pool", "_reading_paused", "_reusable", "_sender", "_sent", "_transport",
         "_write_paused", "_write_waiter", "answering", "expires", "idle_since",
     )  # fmt: skip
@@ -114,6 +114,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._interim = 0
         self._head: ResponseHead | None = None
+        self._heads = ResponseHeads()
         self._reusable = False
         self._left = 0
         self._parts: list[bytes] = []
@@ -293,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
                     self._buffer = data
                 return
             try:
-                head = ResponseHead(data if end == len(data) else data[:end])
+                head = self._heads.read(data if end == len(data) else data[:end])
             except HeadError as error:
                 self.fail(ResponseProtocolError(error.reason))
                 return

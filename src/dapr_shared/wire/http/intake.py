@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from dapr_shared.wire.http.answer import CONTINUE
 from dapr_shared.wire.http.body import IncomingBody
 from dapr_shared.wire.http.framing import ChunkedDecoder, LengthDecoder
-from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, RequestHead, hopeless
+from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, RequestHead, RequestHeads, hopeless
 from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class RequestIntake(asyncio.Protocol):
         "_deadline",
         "_expect",
         "_head",
+        "_heads",
         "_intake",
         "_keep_alive",
         "_left",
@@ -70,6 +71,7 @@ class RequestIntake(asyncio.Protocol):
         self._answered = False
         """Whether the head of the present answer has been written."""
         self._head: RequestHead | None = None
+        self._heads = RequestHeads()
         self._parts: list[bytes] = []
         self._left = 0
         self._body: IncomingBody | None = None
@@ -107,7 +109,7 @@ class RequestIntake(asyncio.Protocol):
             self._refuse(431)
             return
         try:
-            head = RequestHead(data if end == len(data) and not start else data[start:end])
+            head = self._heads.read(data if end == len(data) and not start else data[start:end])
         except HeadError as error:
             self._refuse(error.status)
             return
