@@ -486,7 +486,6 @@ async def test_a_stream_that_never_waits_lets_others_have_their_turn(desk) -> No
     server = await desk.serve([*ALL_KINDS[:3], Method(CHAT, Kind.BIDI, pour)])
     poured = asyncio.create_task(collect(desk.client(server).stream(CHAT, questions()).messages()))
     other = desk.client(server)
-    for _ in range(5):
-        assert (await other.unary(ECHO, b"x", timeout=5)).data == b"x"
+    assert (await other.unary(ECHO, b"x", timeout=5)).data == b"x"
     assert not poured.done()
     assert len(await poured) == 20_000

@@ -379,7 +379,7 @@ def _listen_tcp(text: str, sockets: list[socket.socket], *, reuse_port: bool) ->
     address = cast("TcpAddress", parse(text))
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
         sockets.append(listening)
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -68,7 +68,7 @@ def remove_socket_file(path: str, inode: int) -> None:
 
 
 def _listen_tcp(family: int, where: tuple[object, ...], *, reuse_port: bool, both: bool = False) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
