@@ -34,7 +34,7 @@ class Pods:
             raise NotVerifiableError("the API server is away")
         return self.known.get(address, [])
 
-    def add(self, app_id: str = "a", account: str = "default", age: float = 60.0) -> None:
+    def add(self, app_id: str = "a", account: str = "default", age: float = 86_400.0) -> None:
         pod = PodAtAddress(ServiceAccount("shop", account), PodFact("u-1", app_id), time.time() - age)
         self.known.setdefault(ADDRESS, []).append(pod)
 
