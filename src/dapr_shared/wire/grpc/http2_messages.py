@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from dapr_shared.core.errors import GrpcCode
 from dapr_shared.wire.grpc.interface import GrpcError
+from dapr_shared.wire.grpc.metadata import WIRE_ONLY
 from dapr_shared.wire.http2.frames import ErrorCode
 from dapr_shared.wire.http2.hpack import encode
 
@@ -32,7 +33,6 @@ _timeout = re.compile(r"(\d{1,8})([HMSmun])").fullmatch
 _LONGEST_TIMEOUT: Final = 10 * 365 * 86_400.0
 _MOST_DIGITS: Final = 99_999_999
 _SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
-_WIRE_ONLY: Final = frozenset({"te", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout"})
 
 
 class MessageReader:
@@ -111,7 +111,6 @@ def unknown_encoding(name: str) -> GrpcError:
     return GrpcError(
         GrpcCode.UNIMPLEMENTED,
         f"the compression {name!r} is not known: use one of {ENCODINGS}",
-        trailers=(),
     )
 
 
@@ -156,7 +155,7 @@ def decoded_metadata(headers: Iterable[tuple[str, str]], leave_out: frozenset[st
     """Headers as metadata, without what belongs to the wire. Raises `GrpcError` for a binary value that is none."""
     found: list[tuple[str, str | bytes]] = []
     for key, value in headers:
-        if key[0] == ":" or key in _WIRE_ONLY or key in leave_out:
+        if key[0] == ":" or key in WIRE_ONLY or key in leave_out:
             continue
         if key.endswith("-bin"):
             found += ((key, _binary(key, part)) for part in value.split(","))

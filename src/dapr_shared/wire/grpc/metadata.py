@@ -69,10 +69,11 @@ def answer_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> Pairs:
 
 def received_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> Pairs:
     """Plain tuples of what an engine received (grpc has classes of its own for a pair), equal on both engines."""
-    return tuple((key, value) for key, value in pairs if key not in _WIRE_ONLY)
+    return tuple((key, value) for key, value in pairs if key not in WIRE_ONLY)
 
 
-_WIRE_ONLY: Final = frozenset({"te", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout"})
+WIRE_ONLY: Final = frozenset({"te", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout"})
+"""Keys that only describe the wire."""
 
 
 def _checked(
