@@ -12,6 +12,7 @@ from tests.support.kubernetes_client import KubernetesClient
 from tests.support.kubernetes_cluster import Cluster, need_cluster
 from tests.support.kubernetes_keeper import kept
 from tests.support.kubernetes_programs import need_programs
+from tests.support.kubernetes_release import Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,3 +63,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster.start()
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session", params=["daemonset", "deployment"])
+def release(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Release]:
+    """A release of each strategy on the two nodes, with two instances; each has all its tests before the other comes."""
+    release = Release(cluster, request.param)
+    try:
+        yield release.install()
+    finally:
+        release.remove()

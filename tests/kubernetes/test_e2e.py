@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from tests.support.kubernetes_release import Release
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.kubernetes_cluster import Cluster
-
 pytestmark = pytest.mark.e2e
-STRATEGIES = ("daemonset", "deployment")
-
-
-@pytest.fixture(scope="module", params=STRATEGIES)
-def release(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Release]:
-    """A release of each strategy, with two instances."""
-    release = Release(cluster, request.param)
-    try:
-        yield release.install()
-    finally:
-        release.remove()
 
 
 def test_both_nodes_have_an_instance(release):
@@ -75,7 +55,7 @@ def test_an_app_that_was_scaled_to_zero_gets_everything(release):
 def test_a_rolling_update_loses_no_request(release):
     """While every instance is replaced by a new one, each request is answered, and every order is delivered."""
     instances = {uid for uid, _ in release.ids_of_instances()}
-    with release.under_load(40) as loads:
+    with release.under_load() as loads:
         release.kubectl("rollout", "restart", release.workload)
         release.publish(201, 230)
         release.rollout()
@@ -87,7 +67,7 @@ def test_a_rolling_update_loses_no_request(release):
 
 def test_a_drained_node(release):
     """Draining a node takes its replica of a Deployment without losing a request; a DaemonSet's instance stays."""
-    with release.under_load(40, ["node1"]) as loads:
+    with release.under_load(["node1"]) as loads:
         ours = "--pod-selector=app.kubernetes.io/instance=shared"
         words = ["--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s", ours]
         try:
@@ -117,3 +97,4 @@ def test_a_killed_node(release):
         release.cluster.start_node("node2")
         release.wait_until(lambda: release.cluster.node_is_ready("node2"), "node2")
     release.rollout()
+    release.start_clients()  # that of the lost node has been taken away with it

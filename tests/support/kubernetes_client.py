@@ -133,9 +133,14 @@ class KubernetesClient:
     def _exists(self, kind: str, name: str, namespace: str) -> bool:
         return bool(self.kubectl("get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "name").strip())
 
+    def open(self, *words: str) -> subprocess.Popen[str]:
+        """A kubectl that runs on, with its input and output; whoever opens it ends it."""
+        command = [*self.prefix, program("kubectl"), *words]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment()
+        )
+
     def _run(self, command: Iterable[str], given: str, patience: float) -> str:
-        home = self.folder / "helm"
-        places = {f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         done = subprocess.run(
             [*self.prefix, *command],
             input=given,
@@ -143,16 +148,17 @@ class KubernetesClient:
             text=True,
             check=False,
             timeout=patience,
-            env={
-                **os.environ,
-                **places,
-                "KUBECONFIG": str(self.kubeconfig),
-                "KUBECACHEDIR": str(self.folder / "cache"),
-            },
+            env=self._environment(),
         )
         if done.returncode != 0:
             raise CommandError(done.stderr.strip() or done.stdout.strip())
         return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        home = self.folder / "helm"
+        places = {f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
+        own = {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "cache")}
+        return {**os.environ, **places, **own}
 
 
 def kubeconfig(address: str, ca: Path, token: str, namespace: str = "default") -> str:

@@ -66,10 +66,12 @@ class Network:
         """Words that run a command in it."""
         return ("nsenter", f"--net=/proc/{self.pid}/ns/net")
 
-    def run(self, *command: str) -> None:
-        """Run a command in it."""
-        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, check=False, timeout=30)
+    def run(self, *command: str, given: str = "") -> str:
+        """What a command in it prints."""
+        words = [*self.enter, *command]
+        done = subprocess.run(words, input=given, capture_output=True, text=True, check=False, timeout=30)
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
+        return done.stdout
 
     def kill(self) -> None:
         """End its process; the kernel takes the network away with the last one in it."""
@@ -178,10 +180,27 @@ class Cluster(ApiServer):
 
     def fetch(self, url: str) -> str:
         """The body of an answer, asked from the control plane's network, which reaches nodes and pods."""
-        curl = [need_command("curl", "curl"), "--silent", "--show-error", "--fail", "--max-time", "10", url]
+        status, body = self.ask(url)
+        assert status < 400, f"{url}: {status} {body}"
+        return body
+
+    def ask(self, url: str, token: str = "") -> tuple[int, str]:
+        """Status and body of an answer, asked from there; AssertionError where there is none."""
+        curl = [need_command("curl", "curl"), "--silent", "--show-error", "--max-time", "10", url]
+        curl += ["--header", f"dapr-api-token: {token}", "--write-out", "\n%{http_code}"]
         done = subprocess.run([*self.prefix, *curl], capture_output=True, text=True, check=False, timeout=20)
         assert done.returncode == 0, f"{url}: {done.stderr}"
-        return done.stdout
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    def node(self, name: str) -> Network:
+        """The network of a node."""
+        return self._networks[name]
+
+    def tag_image(self, name: str, further: str) -> None:
+        """Give an image that the nodes have a further name."""
+        for machine in self._machines.values():
+            machine.run("ctr", "-n", "k8s.io", "images", "tag", "--force", name, further)
 
     def _ports(self) -> tuple[int, int, int]:
         return 2379, 2380, 6443

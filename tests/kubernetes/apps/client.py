@@ -1,7 +1,8 @@
 """A client as users write it, with nothing of dapr-shared: Dapr's SDK and its three environment variables.
 
 python3 client.py state KEY VALUE        saves, reads again, prints what is read
-python3 client.py publish FIRST LAST     publishes orders with these numbers
+python3 client.py publish FIRST LAST [TOPIC]
+                                         publishes orders with these numbers
 python3 client.py invoke APP TIMES       calls `where` of an app; prints the answers
 python3 client.py whoami                 prints the app id that the instance says
 """
@@ -21,9 +22,10 @@ def main(command: str, *words: str) -> None:
             client.save_state("statestore", words[0], words[1])
             result = client.get_state("statestore", words[0]).data.decode()
         elif command == "publish":
+            topic = words[2] if len(words) > 2 else "orders"
             for number in range(int(words[0]), int(words[1]) + 1):
                 data = json.dumps({"number": number})
-                client.publish_event("pubsub", "orders", data, data_content_type="application/json")
+                client.publish_event("pubsub", topic, data, data_content_type="application/json")
             result = "published"
         elif command == "invoke":
             answers = [client.invoke_method(words[0], "where", data=b"", http_verb="GET") for _ in range(int(words[1]))]

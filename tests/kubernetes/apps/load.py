@@ -1,9 +1,10 @@
 """Requests one after another over HTTP, with the standard library: what came of each is counted.
 
-    python3 load.py URL SECONDS [THREADS]
+    python3 load.py URL [SECONDS]
 
-Each thread has one connection and makes a new one when the old one ends, as clients do. Prints one line of JSON: how
-many answers of each status, the errors of requests that got none, and the middle time of an answer in milliseconds.
+Without SECONDS they go on until standard input is closed; `begun` is printed when each of the two connections has had
+an answer. Each makes a new connection when the old one ends, as clients do. Prints one line of JSON at the end: how many
+answers of each status, the errors of requests that got none, and the middle time of an answer in milliseconds.
 """
 
 from __future__ import annotations
@@ -18,28 +19,45 @@ import threading
 import time
 import urllib.parse
 
+THREADS = 2
+ended = threading.Event()
 
-def main(url: str, seconds: str, threads: str = "2") -> None:
-    """Make requests for a time; print the counts."""
-    statuses: collections.Counter[int] = collections.Counter()
-    errors: collections.Counter[str] = collections.Counter()
-    times: list[float] = []
-    end = time.monotonic() + float(seconds)
-    workers = [threading.Thread(target=_work, args=(url, end, statuses, errors, times)) for _ in range(int(threads))]
+
+class Counts:
+    """What came of the requests of all threads."""
+
+    def __init__(self) -> None:
+        self.statuses: collections.Counter[int] = collections.Counter()
+        self.errors: collections.Counter[str] = collections.Counter()
+        self.times: list[float] = []
+
+
+def main(url: str, seconds: str = "") -> None:
+    """Make requests; print the counts."""
+    counts = Counts()
+    begun = threading.Barrier(THREADS + 1)
+    workers = [threading.Thread(target=_work, args=(url, counts, begun)) for _ in range(THREADS)]
     for worker in workers:
         worker.start()
+    begun.wait()
+    print("begun", flush=True)
+    if seconds:
+        ended.wait(float(seconds))
+    else:
+        sys.stdin.read()
+    ended.set()
     for worker in workers:
         worker.join()
-    print(json.dumps({"statuses": statuses, "errors": errors, "median": statistics.median(times or [0])}))
+    middle = statistics.median(counts.times or [0])
+    print(json.dumps({"statuses": counts.statuses, "errors": counts.errors, "median": middle}))
 
 
-def _work(
-    url: str, end: float, statuses: collections.Counter[int], errors: collections.Counter[str], times: list[float]
-) -> None:
+def _work(url: str, counts: Counts, begun: threading.Barrier) -> None:
     parts = urllib.parse.urlsplit(url)
     headers = {"dapr-api-token": os.environ.get("DAPR_API_TOKEN", "")}
     connection = None
-    while time.monotonic() < end:
+    first = True
+    while not ended.is_set():
         fresh = connection is None
         connection = connection or http.client.HTTPConnection(parts.netloc, timeout=10)
         began = time.perf_counter()
@@ -47,8 +65,8 @@ def _work(
             connection.request("GET", parts.path, headers=headers)
             answer = connection.getresponse()
             answer.read()
-            statuses[answer.status] += 1
-            times.append((time.perf_counter() - began) * 1000)
+            counts.statuses[answer.status] += 1
+            counts.times.append((time.perf_counter() - began) * 1000)
             if answer.will_close:
                 connection.close()
                 connection = None
@@ -58,8 +76,11 @@ def _work(
             # An idle connection may be closed at any time, which HTTP clients meet by a second try on a new one; a
             # request that fails on a new connection is lost.
             if fresh or not isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)):
-                errors[repr(error)] += 1
-        time.sleep(0.005)
+                counts.errors[repr(error)] += 1
+        if first:
+            first = False
+            begun.wait()
+        ended.wait(0.005)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """An app as users write it, with nothing of dapr-shared: FastAPI and Dapr's SDK.
 
-It subscribes to the topic `orders`, keeps in memory what it was given, and answers calls with the node that it runs on.
+It subscribes to the topic that TOPIC names (`orders`), keeps in memory what it was given, and answers calls with the
+node that it runs on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ dapr = DaprApp(app)
 received: list[Any] = []
 
 
-@dapr.subscribe(pubsub="pubsub", topic="orders")
+@dapr.subscribe(pubsub="pubsub", topic=os.environ.get("TOPIC", "orders"))
 def order(event: dict) -> dict[str, str]:
     """Take an order."""
     received.append(event["data"])

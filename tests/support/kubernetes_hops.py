@@ -1,0 +1,117 @@
+"""What a request costs on the test cluster: packets that cross between the nodes, processor time, memory.
+
+Both nodes are on one machine, so that a hop takes no time here; that it happens is counted all the same. The one cable
+of node1 sees all that pods of the two nodes send to each other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.kubernetes_cluster import Cluster
+    from tests.support.kubernetes_release import Release
+
+LEGS = {"dapr": 3500, "app": 8000, "redis": 6379, "instance": 50002}
+"""Ports by which a crossing is told: to an instance, from there to an app, to Redis, to another instance."""
+_PODS = "10.244.0.0/16"
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What has crossed on one leg; as numbers a request where it was divided."""
+
+    packets: float
+    """All of them, both ways, those that only open a connection or acknowledge too."""
+    requests: float
+    """Packets with content towards the port: one for each small request."""
+    bytes: float
+    """Both ways, with the headers of IP and TCP."""
+
+    def __sub__(self, other: Crossed) -> Crossed:
+        return Crossed(self.packets - other.packets, self.requests - other.requests, self.bytes - other.bytes)
+
+    def __truediv__(self, count: int) -> Crossed:
+        return Crossed(self.packets / count, self.requests / count, self.bytes / count)
+
+
+def count_crossings(cluster: Cluster) -> None:
+    """Begin to count what pods of one node send to pods of the other, by ports, at the cable of node1."""
+    lines = ["table inet hops", "delete table inet hops", "table inet hops {"]
+    for leg in LEGS:
+        lines += [f"counter {leg}-{what} {{ }}" for what in ("there", "back", "asked")]
+    lines += ["chain crossing {"]
+    for leg, port in LEGS.items():
+        lines += [
+            f"tcp dport {port} counter name {leg}-there",
+            f"tcp sport {port} counter name {leg}-back",
+            f"tcp dport {port} tcp flags & psh == psh counter name {leg}-asked",
+        ]
+    lines += ["}", "chain forward { type filter hook forward priority 100;"]
+    lines += [f'{side} "eth0" ip saddr {_PODS} ip daddr {_PODS} jump crossing' for side in ("iifname", "oifname")]
+    cluster.node("node1").run("nft", "-f", "-", given="\n".join([*lines, "}", "}", ""]))
+
+
+def crossings(cluster: Cluster) -> dict[str, Crossed]:
+    """What has crossed so far, by leg."""
+    said = json.loads(cluster.node("node1").run("nft", "-j", "list", "counters", "table", "inet", "hops"))
+    found = {one["counter"]["name"]: one["counter"] for one in said["nftables"] if "counter" in one}
+    return {
+        leg: Crossed(
+            packets=found[f"{leg}-there"]["packets"] + found[f"{leg}-back"]["packets"],
+            requests=found[f"{leg}-asked"]["packets"],
+            bytes=found[f"{leg}-there"]["bytes"] + found[f"{leg}-back"]["bytes"],
+        )
+        for leg in LEGS
+    }
+
+
+def processor_seconds(release: Release) -> float:
+    """What the processes of all instances have used since they started, to the nanosecond: /proc/…/schedstat."""
+    total = 0
+    for pod in release.instances():
+        for process in _processes(pod["metadata"]["uid"]):
+            tasks = [task / "schedstat" for task in (process / "task").iterdir()]
+            total += sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks)
+    return total / 1e9
+
+
+def memory(release: Release) -> dict[str, float]:
+    """The proportional share (PSS) of each instance, by the name of its pod, in MB."""
+    return {
+        pod["metadata"]["name"]: sum(_pss(process) for process in _processes(pod["metadata"]["uid"]))
+        for pod in release.instances()
+    }
+
+
+def at_rest(release: Release, seconds: float = 5) -> float:
+    """Seconds of a processor that all instances use each second while nobody asks anything; measured over a time."""
+    before = processor_seconds(release)
+    time.sleep(seconds)  # this is the time that is measured, and nothing is waited for
+    return (processor_seconds(release) - before) / seconds
+
+
+def _processes(pod: str) -> Iterator[Path]:
+    """The folders in /proc of the processes of a pod's containers, by its uid; its sandbox is none of them."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                inside = pod in (process / "cgroup").read_text(encoding="utf-8")
+                name = (process / "comm").read_text(encoding="utf-8").strip()
+            except OSError:  # it has ended meanwhile
+                continue
+            if inside and name != "pause":
+                yield process
+
+
+def _pss(process: Path) -> float:
+    for line in (process / "smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1000
+    raise AssertionError(f"{process} has no memory")
