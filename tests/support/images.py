@@ -34,6 +34,8 @@ APP = "localhost/app:1"
 """Python with Dapr's SDK, FastAPI and the apps of tests/kubernetes/apps."""
 REDIS = "localhost/redis:1"
 """Debian's Redis."""
+DAPRD = "localhost/daprd:1"
+"""Dapr's own daprd, where the environment variable DAPRD names one; else there is no such image."""
 BUILD = 900.0
 """Seconds that an image may take to be built, with its downloads, on a busy machine."""
 
@@ -56,7 +58,7 @@ def for_nodes() -> list[Path]:
 
 def for_cluster() -> list[Path]:
     """The archives that every node has in tests of ours."""
-    return [*for_nodes(), dapr_shared(), _app(), _redis()]
+    return [*for_nodes(), dapr_shared(), _app(), _redis(), *_daprd()]
 
 
 def _pause() -> Path:
@@ -91,6 +93,20 @@ def _redis() -> Path:
         shutil.rmtree(root / "var/cache", ignore_errors=True)
 
     return _image(REDIS, "redis-server", b"redis-server of " + build_image.SUITE.encode(), fill)
+
+
+def _daprd() -> list[Path]:
+    source = Path(os.environ.get("DAPRD", ""))
+    if not (source.is_file() and os.access(source, os.X_OK)):
+        return []
+
+    def fill(root: Path) -> None:
+        # Its symbols are a third of it, and every node gets a copy.
+        strip = need_command("strip", "binutils")
+        subprocess.run([strip, "-o", root / "daprd", source], check=True, timeout=60)
+
+    facts = source.stat()
+    return [_image(DAPRD, "/daprd", f"{source} {facts.st_size} {facts.st_mtime_ns}".encode(), fill)]
 
 
 def _app() -> Path:

@@ -110,9 +110,9 @@ class Release:
         """Create or change objects in the namespace."""
         self.cluster.apply(*things, namespace=self.namespace)
 
-    def kubectl(self, *words: str, patience: float = PATIENCE + 10) -> str:
+    def kubectl(self, *words: str, given: str = "", patience: float = PATIENCE + 10) -> str:
         """What kubectl says in the namespace."""
-        return self.cluster.kubectl("-n", self.namespace, *words, patience=patience)
+        return self.cluster.kubectl("-n", self.namespace, *words, given=given, patience=patience)
 
     def rollout(self, workload: str = "") -> None:
         """Wait until all pods of a workload are new and ready."""
@@ -129,6 +129,14 @@ class Release:
     def nodes(self) -> list[str]:
         """Where they are."""
         return sorted(pod["spec"]["nodeName"] for pod in self.instances())
+
+    def spread(self) -> None:
+        """Have an instance on both nodes again, after nodes were drained or lost."""
+        self.rollout()
+        if self.nodes() != list(NODES):
+            self.kubectl("rollout", "restart", self.workload)
+            self.rollout()
+        assert self.nodes() == list(NODES)
 
     def ids_of_instances(self, *, all_of_them: bool = False) -> set[tuple[str, int]]:
         """Which pods run and how often each was started again; all of them: those too that are about to go."""
@@ -161,7 +169,7 @@ class Release:
 
     def run(self, pod: str, *words: str, given: str = "", patience: float = 60.0) -> Any:
         """What a program in a pod prints last, read as JSON."""
-        where = ["-n", self.namespace, "exec", *(["-i"] if given else []), pod, "--"]
+        where = ["-n", self.namespace, "exec", *(["-i"] if given else []), pod, "-c", "app", "--"]
         said = self.cluster.kubectl(*where, "python3", *words, given=given, patience=patience)
         return json.loads(said.splitlines()[-1])
 
@@ -207,13 +215,17 @@ class Release:
 
     def received(self, app: str = "orders") -> set[int]:
         """The numbers of the orders that the app's running pod has got."""
+        return set(self.deliveries(app))
+
+    def deliveries(self, app: str) -> list[int]:
+        """These numbers, in their order, each as often as it has got it."""
         pods = self.cluster.items("pods", self.namespace, selector=f"app={app}")
         for pod in pods:
             if "deletionTimestamp" not in pod["metadata"] and pod["status"].get("podIP"):
                 with contextlib.suppress(AssertionError):
                     given = json.loads(self.cluster.fetch(f"http://{pod['status']['podIP']}:8000/received"))
-                    return {order["number"] for order in given}
-        return set()
+                    return [order["number"] for order in given]
+        return []
 
     def scale_app(self, replicas: int, app: str = "orders") -> None:
         """Scale an app and wait until it is so."""
@@ -271,14 +283,17 @@ class Release:
         )
         self.rollout("deployment/redis")
         self.kubectl("apply", "-f", str(CHART / "crds"))
+        self.cluster.wait_until(lambda: "components" in self.cluster.kubectl("api-resources", "-o", "name"), "the CRDs")
+        self.apply(*self.components())
+
+    def components(self) -> list[dict]:
+        """`statestore` and `pubsub`, on Redis."""
         host = {"name": "redisHost", "value": f"redis.{self.namespace}.svc.cluster.local:6379"}
         again = [{"name": "processingTimeout", "value": "5s"}, {"name": "redeliverInterval", "value": "5s"}]
-        self.cluster.wait_until(lambda: "components" in self.cluster.kubectl("api-resources", "-o", "name"), "the CRDs")
-        self.cluster.apply(
+        return [
             objects.component("statestore", "state.redis", host),
             objects.component("pubsub", "pubsub.redis", host, *again),
-            namespace=self.namespace,
-        )
+        ]
 
     def _client(self, node: str) -> dict:
         variables = {

@@ -1,6 +1,7 @@
 """A client as users write it, with nothing of dapr-shared: Dapr's SDK and its three environment variables.
 
 python3 client.py state KEY VALUE        saves, reads again, prints what is read
+python3 client.py read KEY               prints what is saved
 python3 client.py publish FIRST LAST [TOPIC]
                                          publishes orders with these numbers
 python3 client.py invoke APP TIMES       calls `where` of an app; prints the answers
@@ -20,6 +21,8 @@ def main(command: str, *words: str) -> None:
     with DaprClient() as client:
         if command == "state":
             client.save_state("statestore", words[0], words[1])
+            result = client.get_state("statestore", words[0]).data.decode()
+        elif command == "read":
             result = client.get_state("statestore", words[0]).data.decode()
         elif command == "publish":
             topic = words[2] if len(words) > 2 else "orders"
