@@ -52,9 +52,11 @@ def test_apps_of_another_release_invoke_it_across_nodes(release, one_app):
     cluster = release.cluster
     (instance,) = cluster.items("pods", one_app, selector=f"app.kubernetes.io/instance={RELEASE}")
     count_crossings(cluster)
+    wanted = f"greeter.{one_app}"
     for node in ("node1", "node2"):
+        release.wait_until(lambda name=node: release.can_invoke(f"client-{name}", wanted), wanted)
         before = crossings(cluster)["instance"]
-        answers = release.client(node, "/apps/client.py", "invoke", f"greeter.{one_app}", "3")
+        answers = release.client(node, "/apps/client.py", "invoke", wanted, "3")
         assert [answer["node"] for answer in answers] == ["node1"] * 3
         crossed = crossings(cluster)["instance"] - before
         if release.strategy == "daemonset":  # the caller's instance is on its node

@@ -87,7 +87,9 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
 
     release.kubectl("delete", "service", "bill-dapr")  # 5
     release.apply(_instances_service())
-    release.wait_until(lambda: _can_invoke(release), "the way from the sidecar to the instance")
+    release.wait_until(
+        lambda: release.can_invoke("deployment/till", "bill"), "the way from the sidecar to the instance"
+    )
     assert _invokes(release) == ["node1"] * 3
 
     assert "true" in release.kubectl("get", "apps.shared.dapr.io", "bill", "--no-headers")  # 6
@@ -100,7 +102,7 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
     release.kubectl("delete", "apps.shared.dapr.io", "bill")
     release.wait_until(lambda: not release.is_subscribed("bill"), "the end of its subscription")
     release.wait_until(lambda: _containers(release) == [["app", "daprd"]], "the pod with a sidecar alone")
-    release.wait_until(lambda: _can_invoke(release), "the way from sidecar to sidecar")
+    release.wait_until(lambda: release.can_invoke("deployment/till", "bill"), "the way from sidecar to sidecar")
     assert release.run(bill, "/apps/client.py", "read", "paid") == "yes"
     _gets(release, 26, 30)
 
@@ -109,10 +111,3 @@ def _containers(release) -> list[list[str]]:
     """The names of the containers of each pod of `bill`."""
     pods = release.cluster.items("pods", release.namespace, selector="app=bill")
     return [[one["name"] for one in pod["spec"]["containers"]] for pod in pods]
-
-
-def _can_invoke(release) -> bool:
-    try:
-        return bool(_invokes(release, 1))
-    except AssertionError:
-        return False

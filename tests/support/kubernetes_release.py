@@ -173,6 +173,13 @@ class Release:
         said = self.cluster.kubectl(*where, "python3", *words, given=given, patience=patience)
         return json.loads(said.splitlines()[-1])
 
+    def can_invoke(self, pod: str, app: str) -> bool:
+        """Whether a call from a pod succeeds: a Service takes a moment to lead to new pods, from every node."""
+        try:
+            return bool(self.run(pod, "/apps/client.py", "invoke", app, "1"))
+        except AssertionError:
+            return False
+
     def load(self, node: str, seconds: float) -> Load:
         """Requests of the client on a node, one after another."""
         given = self.client(node, "/apps/load.py", self._loaded(), f"{seconds}", patience=seconds + 60)
