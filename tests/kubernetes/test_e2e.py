@@ -94,6 +94,7 @@ def test_a_killed_node(release):
     finally:
         release.cluster.start_node("node2")
         release.wait_until(lambda: release.cluster.node_is_ready("node2"), "node2")
+        release.cluster.wait_for_dns()
     release.kubectl(
         "delete", "pod", "client-node2", "--ignore-not-found", "--timeout=60s"
     )  # it was lost, or is about to

@@ -52,11 +52,12 @@ def _burst(release, method: str, path: str, node: str, count: int = COUNT) -> di
 def test_what_a_request_crosses(counted, measured, row):
     """Per node no packet between an app and its Dapr leaves the node; no leg crosses more often than the page says."""
     method, path, node, most = ROWS[row]
-    quiet = at_rest(counted, 2)
-    before, used = crossings(counted.cluster), processor_seconds(counted)
+    pods = counted.instances()
+    quiet = at_rest(pods, seconds=2)
+    before, used = crossings(counted.cluster), processor_seconds(pods)
     began = time.monotonic()
     assert _burst(counted, method, path, node) == {"204" if method == "POST" else "200": COUNT}
-    spent = processor_seconds(counted) - used - quiet * (time.monotonic() - began)
+    spent = processor_seconds(pods) - used - quiet * (time.monotonic() - began)
     after = crossings(counted.cluster)
     crossed = {leg: after[leg] - before[leg] for leg in LEGS}
     per_cluster = counted.strategy == "deployment"
@@ -77,14 +78,15 @@ def test_what_a_request_crosses(counted, measured, row):
 def test_what_a_delivery_crosses(counted, measured):
     """A message crosses at most twice: from the broker to an instance and from there to the app."""
     known = counted.received()
-    quiet = at_rest(counted, 2)
-    before, used = crossings(counted.cluster), processor_seconds(counted)
+    pods = counted.instances()
+    quiet = at_rest(pods, seconds=2)
+    before, used = crossings(counted.cluster), processor_seconds(pods)
     began = time.monotonic()
     count = 300
     counted.publish(10001, 10000 + count, "node1")
     wanted = known | set(range(10001, 10001 + count))
     counted.wait_until(lambda: counted.received() >= wanted, "the orders")
-    spent = processor_seconds(counted) - used - quiet * (time.monotonic() - began)
+    spent = processor_seconds(pods) - used - quiet * (time.monotonic() - began)
     after = crossings(counted.cluster)
     brought, size = (after["app"] - before["app"]).requests / count, 0.0
     size = sum((after[leg] - before[leg]).bytes for leg in ("app", "redis")) / count
@@ -96,11 +98,12 @@ def test_what_a_delivery_crosses(counted, measured):
 
 def test_what_an_instance_takes(release, measured):
     """At rest an instance keeps to the memory that its pod asks for, and uses little of a processor."""
-    sizes = memory(release)
+    pods = release.instances()
+    sizes = memory(pods)
     assert len(sizes) == 2
-    assert all(size < 128 for size in sizes.values()), sizes
-    quiet = at_rest(release)
+    assert all(0 < size < 128 for size in sizes), sizes
+    quiet = at_rest(pods)
     assert quiet < 0.2
-    each = ", ".join(f"{size:.0f}" for size in sizes.values())
-    measured("MB (PSS) of each instance, of the release:", f"{each}; {sum(sizes.values()):.0f}")
+    each = ", ".join(f"{size:.0f}" for size in sizes)
+    measured("MB (PSS) of each instance, of the release:", f"{each}; {sum(sizes):.0f}")
     measured("milliseconds of a processor a second, at rest, of the release:", f"{quiet * 1000:.1f}")

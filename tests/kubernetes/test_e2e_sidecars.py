@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from tests.support.daprd import daprd_path
+from tests.support.kubernetes_hops import LEGS, at_rest, count_crossings, crossings, memory, processor_seconds
 from tests.support.kubernetes_objects import app, app_container, deployment, idle, service, subscriber
 from tests.support.kubernetes_sidecars import operators_service, resources, with_sidecar
 
@@ -109,5 +111,35 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
 
 def _containers(release) -> list[list[str]]:
     """The names of the containers of each pod of `bill`."""
-    pods = release.cluster.items("pods", release.namespace, selector="app=bill")
-    return [[one["name"] for one in pod["spec"]["containers"]] for pod in pods]
+    return [[one["name"] for one in pod["spec"]["containers"]] for pod in release.pods("bill")]
+
+
+SIDECAR_ROWS = {  # what the sidecar on node2 is asked, and the most crossings a request
+    "an app to its Dapr": ("GET", "/v1.0/metadata", 0),
+    "invocation, app on another node": ("GET", "/v1.0/invoke/bill/method/where", 1),
+    "state, Redis on another node": ("GET", "/v1.0/state/statestore/hop", 1),
+    "publishing, Redis on another node": ("POST", "/v1.0/publish/pubsub/nobody", 1),
+}
+
+
+def test_what_sidecars_cost(sidecars, measured):
+    """The column of sidecars in docs/kubernetes/per-node-or-per-cluster.md: no crossing to Dapr, one to all else."""
+    count_crossings(sidecars.cluster)
+    pods = [pod for name in ("bill", "till") for pod in sidecars.pods(name)]
+    for row, (method, path, most) in SIDECAR_ROWS.items():
+        quiet = at_rest(pods, "daprd", seconds=2)
+        before, used, began = crossings(sidecars.cluster), processor_seconds(pods, "daprd"), time.monotonic()
+        body = ['{"number": 0}'] if method == "POST" else []
+        words = [method, f"http://127.0.0.1:3500{path}", "1000", *body]
+        statuses = sidecars.run("deployment/till", "/apps/burst.py", *words)
+        assert sum(statuses.values()) == 1000
+        assert set(statuses) <= {"200", "204"}, statuses
+        spent = processor_seconds(pods, "daprd") - used - quiet * (time.monotonic() - began)
+        after = crossings(sidecars.cluster)
+        crossed = [after[leg] - before[leg] for leg in LEGS]
+        total, size = sum(one.requests for one in crossed) / 1000, sum(one.bytes for one in crossed) / 1000
+        text = f"{total:.2f}, {size:.0f}, {spent * 1000:.0f}"
+        measured(f"sidecars: {row}, crossings, bytes and microseconds a request:", text)
+        assert crossed[0].packets == 0  # to an instance
+        assert most * 0.97 <= total
+    measured("sidecars: MB (PSS) of each daprd:", ", ".join(f"{size:.0f}" for size in memory(pods, "daprd")))

@@ -125,8 +125,12 @@ class Cluster(ApiServer):
             self.start_node(name)
         self.kubectl("apply", "-f", str(_KIT / "coredns.yaml"))
         self.wait_until(lambda: all(self.node_is_ready(name) for name in NODES), "both nodes", READY)
-        self.kubectl("rollout", "status", "-n", "kube-system", "ds/coredns", f"--timeout={READY:.0f}s", patience=READY)
+        self.wait_for_dns()
         return self
+
+    def wait_for_dns(self) -> None:
+        """Wait until each node has its DNS."""
+        self.kubectl("rollout", "status", "-n", "kube-system", "ds/coredns", f"--timeout={READY:.0f}s", patience=READY)
 
     def stop(self) -> None:
         """End all of it, and take its cgroups away."""

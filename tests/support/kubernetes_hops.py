@@ -10,16 +10,16 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.support.kubernetes_cluster import Cluster
-    from tests.support.kubernetes_release import Release
 
 LEGS = {"dapr": 3500, "app": 8000, "redis": 6379, "instance": 50002}
 """Ports by which a crossing is told: to an instance, from there to an app, to Redis, to another instance."""
+Pod = dict[str, Any]
 _PODS = "10.244.0.0/16"
 
 
@@ -72,41 +72,38 @@ def crossings(cluster: Cluster) -> dict[str, Crossed]:
     }
 
 
-def processor_seconds(release: Release) -> float:
-    """What the processes of all instances have used since they started, to the nanosecond: /proc/…/schedstat."""
+def processor_seconds(pods: Iterable[Pod], command: str = "") -> float:
+    """What the processes of pods have used since they started, to the nanosecond: /proc/…/schedstat."""
     total = 0
-    for pod in release.instances():
-        for process in _processes(pod["metadata"]["uid"]):
-            tasks = [task / "schedstat" for task in (process / "task").iterdir()]
-            total += sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks)
+    for process in _processes(pods, command):
+        tasks = [task / "schedstat" for task in (process / "task").iterdir()]
+        total += sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks)
     return total / 1e9
 
 
-def memory(release: Release) -> dict[str, float]:
-    """The proportional share (PSS) of each instance, by the name of its pod, in MB."""
-    return {
-        pod["metadata"]["name"]: sum(_pss(process) for process in _processes(pod["metadata"]["uid"]))
-        for pod in release.instances()
-    }
+def memory(pods: Iterable[Pod], command: str = "") -> list[float]:
+    """The proportional share (PSS) of the processes of each pod, in MB."""
+    return [sum(_pss(process) for process in _processes([pod], command)) for pod in pods]
 
 
-def at_rest(release: Release, seconds: float = 5) -> float:
-    """Seconds of a processor that all instances use each second while nobody asks anything; measured over a time."""
-    before = processor_seconds(release)
+def at_rest(pods: Iterable[Pod], command: str = "", *, seconds: float = 5) -> float:
+    """Seconds of a processor that pods use each second while nobody asks anything; measured over a time."""
+    before = processor_seconds(pods, command)
     time.sleep(seconds)  # this is the time that is measured, and nothing is waited for
-    return (processor_seconds(release) - before) / seconds
+    return (processor_seconds(pods, command) - before) / seconds
 
 
-def _processes(pod: str) -> Iterator[Path]:
-    """The folders in /proc of the processes of a pod's containers, by its uid; its sandbox is none of them."""
+def _processes(pods: Iterable[Pod], command: str) -> Iterator[Path]:
+    """The folders in /proc of the processes in the pods' containers, or those of one command; a sandbox is none of them."""
+    uids = [pod["metadata"]["uid"] for pod in pods]
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
-                inside = pod in (process / "cgroup").read_text(encoding="utf-8")
+                group = (process / "cgroup").read_text(encoding="utf-8")
                 name = (process / "comm").read_text(encoding="utf-8").strip()
             except OSError:  # it has ended meanwhile
                 continue
-            if inside and name != "pause":
+            if any(uid in group for uid in uids) and name != "pause" and name == (command or name):
                 yield process
 
 

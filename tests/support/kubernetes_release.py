@@ -126,6 +126,10 @@ class Release:
         """Those that are not about to go."""
         return [pod for pod in self.all_instances() if "deletionTimestamp" not in pod["metadata"]]
 
+    def pods(self, app: str) -> list[dict]:
+        """Those of an app."""
+        return self.cluster.items("pods", self.namespace, selector=f"app={app}")
+
     def nodes(self) -> list[str]:
         """Where they are."""
         return sorted(pod["spec"]["nodeName"] for pod in self.instances())
@@ -226,8 +230,7 @@ class Release:
 
     def deliveries(self, app: str) -> list[int]:
         """These numbers, in their order, each as often as it has got it."""
-        pods = self.cluster.items("pods", self.namespace, selector=f"app={app}")
-        for pod in pods:
+        for pod in self.pods(app):
             if "deletionTimestamp" not in pod["metadata"] and pod["status"].get("podIP"):
                 with contextlib.suppress(AssertionError):
                     given = json.loads(self.cluster.fetch(f"http://{pod['status']['podIP']}:8000/received"))
@@ -240,7 +243,7 @@ class Release:
         if replicas:
             self.rollout(f"deployment/{app}")
         else:
-            self.wait_until(lambda: not self.cluster.items("pods", self.namespace, selector=f"app={app}"), "no app")
+            self.wait_until(lambda: not self.pods(app), "no app")
 
     def wait_until(self, condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
         """Wait for a condition; what the instances say is in the error if it does not come."""

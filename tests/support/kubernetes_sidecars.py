@@ -37,7 +37,7 @@ def with_sidecar(app_id: str, container: Mapping[str, Any], *, node: str = "node
     daprd = {
         "name": "daprd",
         "image": images.DAPRD,
-        "args": words,
+        "command": ["/daprd", *words],
         "env": [{"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}],
         "volumeMounts": [{"name": "resources", "mountPath": "/resources", "readOnly": True}],
     }
