@@ -80,7 +80,7 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
     release.wait_until(lambda: release.is_subscribed("bill"), "its subscription")
     _gets(release, 6, 15)
 
-    release.kubectl("apply", "-f", "-", given=json.dumps(_moved(release)))  # 4
+    release.kubectl("replace", "-f", "-", given=json.dumps(_moved(release)))  # 4
     release.rollout(bill)
     release.wait_until(lambda: _containers(release) == [["app"]], "a pod without a sidecar")
     assert release.run(bill, "/apps/client.py", "whoami") == "bill"
@@ -98,7 +98,7 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
     assert "identity refused" not in release.kubectl("logs", "-l", "app.kubernetes.io/instance=shared", "--tail=-1")
 
     release.kubectl("delete", "service", "bill-dapr")  # back
-    release.kubectl("apply", "-f", "-", given=json.dumps(with_sidecar("bill", subscriber(BILLS), port=8000)))
+    release.kubectl("replace", "-f", "-", given=json.dumps(with_sidecar("bill", subscriber(BILLS), port=8000)))
     release.rollout(bill)
     release.apply(operators_service("bill"))
     release.kubectl("delete", "apps.shared.dapr.io", "bill")

@@ -41,16 +41,19 @@ def main(method: str, url: str, count: str, body: str = "") -> None:
 
 
 def _read(answers) -> int:
-    """The status of an answer whose length is told."""
+    """The status of an answer, whose body is passed over."""
     status = int(answers.readline().split()[1])
-    length = 0
+    length, chunked = 0, False
     while line := answers.readline().strip():
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        name, _, value = line.lower().partition(b":")
+        if name == b"content-length":
             length = int(value)
-        elif name.lower() == b"transfer-encoding":
-            raise ValueError("an answer in chunks")
+        chunked = chunked or name == b"transfer-encoding"
     answers.read(length)
+    while chunked:
+        size = int(answers.readline(), 16)
+        answers.read(size + 2)  # with the end of its line
+        chunked = size > 0
     return status
 
 
