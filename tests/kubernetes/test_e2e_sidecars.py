@@ -114,7 +114,7 @@ def _containers(release) -> list[list[str]]:
     return [[one["name"] for one in pod["spec"]["containers"]] for pod in release.pods("bill")]
 
 
-SIDECAR_ROWS = {  # what the sidecar on node2 is asked, and the most crossings a request
+SIDECAR_ROWS = {  # what the sidecar on node2 is asked, and the fewest crossings a request
     "an app to its Dapr": ("GET", "/v1.0/metadata", 0),
     "invocation, app on another node": ("GET", "/v1.0/invoke/bill/method/where", 1),
     "state, Redis on another node": ("GET", "/v1.0/state/statestore/hop", 1),
@@ -123,10 +123,12 @@ SIDECAR_ROWS = {  # what the sidecar on node2 is asked, and the most crossings a
 
 
 def test_what_sidecars_cost(sidecars, measured):
-    """The column of sidecars in docs/kubernetes/per-node-or-per-cluster.md: no crossing to Dapr, one to all else."""
+    """The column of sidecars in docs/kubernetes/per-node-or-per-cluster.md: no crossing to Dapr, at least one to all else."""
     count_crossings(sidecars.cluster)
-    pods = [pod for name in ("bill", "till") for pod in sidecars.pods(name)]
-    for row, (method, path, most) in SIDECAR_ROWS.items():
+    pods = [
+        pod for name in ("bill", "till") for pod in sidecars.pods(name) if "deletionTimestamp" not in pod["metadata"]
+    ]
+    for row, (method, path, fewest) in SIDECAR_ROWS.items():
         quiet = at_rest(pods, "daprd", seconds=2)
         before, used, began = crossings(sidecars.cluster), processor_seconds(pods, "daprd"), time.monotonic()
         body = ['{"number": 0}'] if method == "POST" else []
@@ -141,5 +143,5 @@ def test_what_sidecars_cost(sidecars, measured):
         text = f"{total:.2f}, {size:.0f}, {spent * 1000:.0f}"
         measured(f"sidecars: {row}, crossings, bytes and microseconds a request:", text)
         assert crossed[0].packets == 0  # to an instance
-        assert most * 0.97 <= total
+        assert total >= fewest * 0.97
     measured("sidecars: MB (PSS) of each daprd:", ", ".join(f"{size:.0f}" for size in memory(pods, "daprd")))
