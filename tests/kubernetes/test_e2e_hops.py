@@ -6,23 +6,14 @@ and Redis are on node1.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.support.kubernetes_hops import (
-    LEGS,
-    at_rest,
-    count_crossings,
-    crossings,
-    memory,
-    processor_seconds,
-)
+from tests.support.kubernetes_hops import LEGS, at_rest, count_crossings, memory, spending
 
 pytestmark = pytest.mark.e2e
 COUNT = 1000
 SLACK = 0.03
-"""Crossings a request that are nobody's: consumers that ask Redis for messages all the time."""
+"""Crossings a request that may be of something else, such as consumers that ask Redis for messages all the time."""
 METADATA, STATE, PUBLISH = "/v1.0/metadata", "/v1.0/state/statestore/hop", "/v1.0/publish/pubsub/nobody"
 INVOKE = "/v1.0/invoke/orders/method/where"
 ROWS = {  # what is asked, from which node, and the most crossings of each leg: per node, per cluster
@@ -52,48 +43,32 @@ def _burst(release, method: str, path: str, node: str, count: int = COUNT) -> di
 def test_what_a_request_crosses(counted, measured, row):
     """Per node no packet between an app and its Dapr leaves the node; no leg crosses more often than the page says."""
     method, path, node, most = ROWS[row]
-    pods = counted.instances()
-    quiet = at_rest(pods, seconds=2)
-    before, used = crossings(counted.cluster), processor_seconds(pods)
-    began = time.monotonic()
-    assert _burst(counted, method, path, node) == {"204" if method == "POST" else "200": COUNT}
-    spent = processor_seconds(pods) - used - quiet * (time.monotonic() - began)
-    after = crossings(counted.cluster)
-    crossed = {leg: after[leg] - before[leg] for leg in LEGS}
+    with spending(counted.cluster, counted.instances()) as spent:
+        assert _burst(counted, method, path, node) == {"204" if method == "POST" else "200": COUNT}
     per_cluster = counted.strategy == "deployment"
+    crossed = {leg: one.requests / COUNT for leg, one in spent.crossed.items()}
     for leg in LEGS:
-        assert crossed[leg].requests / COUNT <= most.get(leg, (0, 0))[per_cluster] + SLACK, (leg, crossed)
+        assert crossed[leg] <= most.get(leg, (0, 0))[per_cluster] + SLACK, (leg, crossed)
     if not per_cluster:
-        assert crossed["dapr"].packets == 0
-        assert all(crossed[leg].requests / COUNT >= (1 - SLACK) for leg, (each, _) in most.items() if each), crossed
+        assert spent.packets["dapr"] == 0
+        assert all(crossed[leg] >= 1 - SLACK for leg, (each, _) in most.items() if each), crossed
     elif node == "node2" and row == "an app to its Dapr":
-        assert crossed["dapr"].requests > 0  # of fifty connections: a count of none would prove nothing above
-    total = sum(one.requests for one in crossed.values()) / COUNT
-    size = sum(one.bytes for one in crossed.values()) / COUNT
-    measured(
-        f"{row}, crossings, bytes and microseconds a request:", f"{total:.2f}, {size:.0f}, {spent / COUNT * 1e6:.0f}"
-    )
+        assert crossed["dapr"] > 0  # of fifty connections: a count of none would prove nothing above
+    measured(f"{row}, crossings, bytes and microseconds a request:", spent.said(COUNT))
 
 
 def test_what_a_delivery_crosses(counted, measured):
     """A message crosses at most twice: from the broker to an instance and from there to the app."""
-    known = counted.received()
-    pods = counted.instances()
-    quiet = at_rest(pods, seconds=2)
-    before, used = crossings(counted.cluster), processor_seconds(pods)
-    began = time.monotonic()
-    count = 300
-    counted.publish(10001, 10000 + count, "node1")
+    known, count = counted.received(), 300
     wanted = known | set(range(10001, 10001 + count))
-    counted.wait_until(lambda: counted.received() >= wanted, "the orders")
-    spent = processor_seconds(pods) - used - quiet * (time.monotonic() - began)
-    after = crossings(counted.cluster)
-    brought, size = (after["app"] - before["app"]).requests / count, 0.0
-    size = sum((after[leg] - before[leg]).bytes for leg in ("app", "redis")) / count
+    with spending(counted.cluster, counted.instances()) as spent:
+        counted.publish(10001, 10000 + count, "node1")
+        counted.wait_until(lambda: counted.received() >= wanted, "the orders")
+    brought = spent.crossed["app"].requests / count
     # The instance of node2 brings each of its messages over; it has got the same number from Redis, in fewer packets.
     assert 0 < brought <= 1 + SLACK
-    text = f"{brought:.2f} to the app, as many from Redis, {size:.0f}, {spent / count * 1e6:.0f}"
-    measured("publishing by the SDK and delivery, crossings, bytes and microseconds a message:", text)
+    what = "publishing by the SDK and delivery, brought to the app; crossings of packets, bytes and microseconds a message:"
+    measured(what, f"{brought:.2f}; {spent.said(count)}")
 
 
 def test_what_an_instance_takes(release, measured):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.support.daprd import daprd_path
-from tests.support.kubernetes_hops import LEGS, at_rest, count_crossings, crossings, memory, processor_seconds
+from tests.support.kubernetes_hops import count_crossings, memory, spending
 from tests.support.kubernetes_objects import app, app_container, deployment, idle, service, subscriber
 from tests.support.kubernetes_sidecars import operators_service, resources, with_sidecar
 
@@ -66,7 +66,7 @@ def _instances_service() -> dict:
 def test_the_steps_from_injected_sidecars_and_back(sidecars):
     """An app is moved to the instance and back beside one that keeps its sidecar: state, messages and calls go on."""
     release = sidecars
-    bill = "deployment/bill"
+    bill, began = "deployment/bill", datetime.now(UTC)
     assert release.run(bill, "/apps/client.py", "state", "paid", "yes") == "yes"
     _gets(release, 1, 5)
     assert _invokes(release) == ["node1"] * 3
@@ -95,7 +95,8 @@ def test_the_steps_from_injected_sidecars_and_back(sidecars):
     assert _invokes(release) == ["node1"] * 3
 
     assert "true" in release.kubectl("get", "apps.shared.dapr.io", "bill", "--no-headers")  # 6
-    assert "identity refused" not in release.kubectl("logs", "-l", "app.kubernetes.io/instance=shared", "--tail=-1")
+    words = ["-l", "app.kubernetes.io/instance=shared", "--tail=-1", f"--since-time={began:%Y-%m-%dT%H:%M:%SZ}"]
+    assert "identity refused" not in release.kubectl("logs", *words)  # since then: other tests are refused on purpose
 
     release.kubectl("delete", "service", "bill-dapr")  # back
     release.kubectl("replace", "-f", "-", given=json.dumps(with_sidecar("bill", subscriber(BILLS), port=8000)))
@@ -129,19 +130,13 @@ def test_what_sidecars_cost(sidecars, measured):
         pod for name in ("bill", "till") for pod in sidecars.pods(name) if "deletionTimestamp" not in pod["metadata"]
     ]
     for row, (method, path, fewest) in SIDECAR_ROWS.items():
-        quiet = at_rest(pods, "daprd", seconds=2)
-        before, used, began = crossings(sidecars.cluster), processor_seconds(pods, "daprd"), time.monotonic()
         body = ['{"number": 0}'] if method == "POST" else []
         words = [method, f"http://127.0.0.1:3500{path}", "1000", *body]
-        statuses = sidecars.run("deployment/till", "/apps/burst.py", *words)
+        with spending(sidecars.cluster, pods, "daprd") as spent:
+            statuses = sidecars.run("deployment/till", "/apps/burst.py", *words)
         assert sum(statuses.values()) == 1000
         assert set(statuses) <= {"200", "204"}, statuses
-        spent = processor_seconds(pods, "daprd") - used - quiet * (time.monotonic() - began)
-        after = crossings(sidecars.cluster)
-        crossed = [after[leg] - before[leg] for leg in LEGS]
-        total, size = sum(one.requests for one in crossed) / 1000, sum(one.bytes for one in crossed) / 1000
-        text = f"{total:.2f}, {size:.0f}, {spent * 1000:.0f}"
-        measured(f"sidecars: {row}, crossings, bytes and microseconds a request:", text)
-        assert crossed[0].packets == 0  # to an instance
-        assert total >= fewest * 0.97
+        measured(f"sidecars: {row}, crossings of packets, bytes and microseconds a request:", spent.said(1000))
+        assert spent.packets["dapr"] == 0
+        assert sum(one.requests for one in spent.crossed.values()) >= fewest * 970
     measured("sidecars: MB (PSS) of each daprd:", ", ".join(f"{size:.0f}" for size in memory(pods, "daprd")))

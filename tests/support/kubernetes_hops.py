@@ -6,14 +6,15 @@ of node1 sees all that pods of the two nodes send to each other.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tests.support.kubernetes_cluster import Cluster
 
@@ -25,7 +26,7 @@ _PODS = "10.244.0.0/16"
 
 @dataclass(frozen=True)
 class Crossed:
-    """What has crossed on one leg; as numbers a request where it was divided."""
+    """What has crossed on one leg."""
 
     packets: float
     """All of them, both ways, those that only open a connection or acknowledge too."""
@@ -37,8 +38,43 @@ class Crossed:
     def __sub__(self, other: Crossed) -> Crossed:
         return Crossed(self.packets - other.packets, self.requests - other.requests, self.bytes - other.bytes)
 
-    def __truediv__(self, count: int) -> Crossed:
-        return Crossed(self.packets / count, self.requests / count, self.bytes / count)
+    def __mul__(self, factor: float) -> Crossed:
+        return Crossed(self.packets * factor, self.requests * factor, self.bytes * factor)
+
+
+@dataclass
+class Spent:
+    """What was used by something, without what is used all the time: consumers ask Redis for messages, apps are probed."""
+
+    crossed: dict[str, Crossed] = field(default_factory=dict)
+    """By leg."""
+    packets: dict[str, float] = field(default_factory=dict)
+    """By leg, each packet: nothing is taken off."""
+    seconds: float = 0.0
+    """Of a processor."""
+
+    def said(self, count: int) -> str:
+        """Crossings, bytes and microseconds of a processor of one of so many."""
+        requests = sum(one.requests for one in self.crossed.values()) / count
+        size = sum(one.bytes for one in self.crossed.values()) / count
+        return f"{requests:.2f}, {size:.0f}, {self.seconds / count * 1e6:.0f}"
+
+
+@contextlib.contextmanager
+def spending(cluster: Cluster, pods: Sequence[Pod], command: str = "") -> Iterator[Spent]:
+    """Measure what the body makes the pods use; what it gives is filled at the end."""
+    spent = Spent()
+    quiet = 2.0
+    began = crossings(cluster)
+    rest = at_rest(pods, command, seconds=quiet)
+    before, used, start = crossings(cluster), processor_seconds(pods, command), time.monotonic()
+    yield spent
+    took = time.monotonic() - start
+    spent.seconds = processor_seconds(pods, command) - used - rest * took
+    after = crossings(cluster)
+    for leg in LEGS:
+        spent.packets[leg] = (after[leg] - before[leg]).packets
+        spent.crossed[leg] = after[leg] - before[leg] - (before[leg] - began[leg]) * (took / quiet)
 
 
 def count_crossings(cluster: Cluster) -> None:
