@@ -27,7 +27,7 @@ def tellers(release):
         names += [f"teller-{node}", f"stranger-{node}"]
     release.ready(*names)
     yield release
-    release.kubectl("delete", "pod", *names, "--ignore-not-found", "--wait=false")
+    release.kubectl("delete", "pod", *names, "--ignore-not-found", "--timeout=60s")
     release.kubectl("delete", "apps.shared.dapr.io/teller")
 
 

@@ -138,5 +138,5 @@ def test_what_sidecars_cost(sidecars, measured):
         assert set(statuses) <= {"200", "204"}, statuses
         measured(f"sidecars: {row}, crossings of packets, bytes and microseconds a request:", spent.said(1000))
         assert spent.packets["dapr"] == 0
-        assert sum(one.requests for one in spent.crossed.values()) >= fewest * 970
+        assert sum(one.requests for one in spent.crossed.values()) >= fewest * 1000 - 30
     measured("sidecars: MB (PSS) of each daprd:", ", ".join(f"{size:.0f}" for size in memory(pods, "daprd")))
