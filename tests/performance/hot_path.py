@@ -26,6 +26,7 @@ from dapr_shared.wire.http import fields, head
 from dapr_shared.wire.http.server import serve
 from dapr_shared.wire.http2 import frames
 from dapr_shared.wire.http2.hpack import encode
+from tests.support.app_servers import until
 from tests.support.call_counts import counted_bytecodes, counted_calls
 from tests.support.inprocess import TWO_APPS, inprocess
 
@@ -42,6 +43,7 @@ HELD_ROUNDS = 6
 _TOKEN = "orders-token"
 """Of the app `orders` of `TWO_APPS`."""
 _VALUE = b'"eighteen letters.."'
+_ORDER = b'{"order":"eighteen letters..","amount":2}'
 
 _RESOURCES = (
     TWO_APPS.replace(
@@ -53,6 +55,12 @@ _RESOURCES = (
     kind: Component
     metadata: {name: bus}
     spec: {type: pubsub.in-memory, version: v1, metadata: []}
+    ---
+    apiVersion: dapr.io/v2alpha1
+    kind: Subscription
+    metadata: {name: loud}
+    spec: {pubsubname: bus, topic: loud, routes: {default: /events}}
+    scopes: [stock]
 """
 )
 
@@ -68,19 +76,31 @@ HTTP = {
     "http-state-get": _request("GET", "/v1.0/state/memory/bench"),
     "http-state-save": _request("POST", "/v1.0/state/memory", b'[{"key":"bench","value":' + _VALUE + b"}]"),
     "http-invoke": _request("POST", "/v1.0/invoke/stock/method/hello", b"hello"),
-    "http-publish": _request("POST", "/v1.0/publish/bus/quiet", b'{"order":"eighteen letters..","amount":2}'),
+    "http-publish": _request("POST", "/v1.0/publish/bus/quiet", _ORDER),
 }
 GRPC = "grpc-state-get"
+DELIVER = "http-deliver"
+"""A message from its publication until the app that subscribes to it has answered, the app's answer understood."""
+_EVENT = b"POST /events "
 
 
 class _App(asyncio.Protocol):
-    """The app behind an invocation: answers whatever comes with five bytes."""
+    """The app behind an invocation and a subscription: answers whatever comes with five bytes, an event with none."""
+
+    def __init__(self, came: asyncio.Event) -> None:
+        self._came = came
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        del data
+        if data.startswith(b"GET /dapr/"):
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            return
+        if data.startswith(_EVENT):
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            self._came.set()
+            return
         self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello")
 
 
@@ -131,10 +151,12 @@ async def senders(folder: Path) -> AsyncGenerator[dict[str, Callable[[], Awaitab
     while len(fields._kinds) > 512:  # its first entries are no cache: the last are
         fields._kinds.popitem()
     async with AsyncExitStack() as stack:
-        app = await loop.create_server(_App, "127.0.0.1", 0)
+        came = asyncio.Event()
+        app = await loop.create_server(lambda: _App(came), "127.0.0.1", 0)
         stack.callback(app.close)
         resources = _RESOURCES.replace("PORT", str(app.sockets[0].getsockname()[1]))
         instance = await stack.enter_async_context(inprocess(folder, resources))
+        stack.push_async_callback(instance.parts.close_deliveries, 0.0)
         server = await serve("127.0.0.1:0", instance.parts.http)
         stack.callback(server.close)
         host, _, port = server.address.rpartition(":")
@@ -157,7 +179,16 @@ async def senders(folder: Path) -> AsyncGenerator[dict[str, Callable[[], Awaitab
         get_state = await _grpc_sender(grpc.address, stack)
         made = {name: sender(request) for name, request in HTTP.items()}
         await made["http-state-save"]()
-        yield {**made, GRPC: get_state}
+        publish = sender(_request("POST", "/v1.0/publish/bus/loud", _ORDER))
+        await until(lambda: instance.parts.subscriptions.count().get("stock", {}).get("active"))
+
+        async def deliver() -> None:
+            # What follows the app's answer is counted with the next message, and that of the last one not at all.
+            came.clear()
+            await publish()
+            await came.wait()
+
+        yield {**made, GRPC: get_state, DELIVER: deliver}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import pytest
 import uvloop
 
-from tests.performance.hot_path import GRPC, HTTP, PYTHON, RECORD, cost, grown, senders
+from tests.performance.hot_path import DELIVER, GRPC, HTTP, PYTHON, RECORD, cost, grown, senders
 
 SLACK = 1.03
 """How much more than recorded is taken for nothing."""
@@ -18,7 +18,7 @@ def pytest_asyncio_loop_factories(config, item):
     return {"uvloop": uvloop.new_event_loop}
 
 
-@pytest.mark.parametrize("name", [*HTTP, GRPC])
+@pytest.mark.parametrize("name", [*HTTP, GRPC, DELIVER])
 async def test_a_request_costs_no_more_than_recorded(name, tmp_path):
     """A request needs no more calls and bytecodes than hot_path.json says; the failure names what is called more often."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
