@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -155,6 +156,37 @@ async def test_no_redelivery(broker_at, redis):
         await publish(broker, "new")
         await after.count(2)
     assert [(m.data, m.deliveries) for m in after.messages] == [(b"cut off", 1), (b"new", 1)]
+
+
+@pytest.mark.parametrize("topics", [("orders",), ("orders", "bills")])
+async def test_topics_that_are_busy_are_not_watched(broker_at, redis, topics):
+    """Messages that a group has no room for are not read one by one; what comes after them is delivered at once."""
+
+    def reads() -> int:
+        found = re.search(r"cmdstat_xread:calls=(\d+)", "\n".join(redis("INFO", "commandstats")))
+        return int(found[1]) if found else 0
+
+    inboxes = {topic: Inbox() for topic in topics}
+    async with broker_at() as broker:
+        subscriptions = [await broker.subscribe(ask(topic=topic, most=1), inbox) for topic, inbox in inboxes.items()]
+        for topic, inbox in inboxes.items():
+            inbox.gate.clear()
+            await publish(broker, *map(str, range(10)), topic=topic)
+            await inbox.count(1)
+        before = reads()
+        for number in range(10, 100):
+            for topic in topics:
+                await publish(broker, str(number), topic=topic)
+        assert reads() - before < 20
+        for inbox, subscription in zip(inboxes.values(), subscriptions, strict=True):
+            inbox.gate.set()
+            await drained(subscription)
+        for number in range(100, 105):
+            async with asyncio.timeout(1):  # a wait at the server takes two seconds
+                for topic, inbox in inboxes.items():
+                    await publish(broker, str(number), topic=topic)
+                    await inbox.count(number + 1)
+    assert all(inbox.texts == list(map(str, range(105))) for inbox in inboxes.values())
 
 
 async def test_consumers_leave_no_names(broker_at, redis):

@@ -134,6 +134,10 @@ class RedisGroup(ConsumerGroup):
     def paused(self) -> None:
         self._stir.set()
 
+    @property
+    def informed(self) -> bool:
+        return self._news
+
     def wake(self) -> None:
         """There may be new messages."""
         self._news = True
@@ -263,6 +267,8 @@ class RedisGroup(ConsumerGroup):
             self._take(messages)
         if len(messages) >= room:
             self._news = True
+        if not self._news:
+            self._shared.watcher_of(self.topic).want(self.topic)
         return self._news
 
     async def _adopt(self) -> None:
