@@ -96,7 +96,8 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_answer", "_body", "_buffer", "_endless", "_head", "_heads", "_interim", "_left", "_limits", "_method", "_parts",
         "_phase", "_pool", "_reading_paused", "_reusable", "_sender", "_sent", "_transport",
-        "_write_paused", "_write_waiter", "answering", "expires", "idle_since",
+        "_write_paused", "_write_waiter", "answering", "expires", "far_deadline",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, limits: ClientLimits) -> None:
@@ -107,6 +108,8 @@ class ClientConnection(asyncio.Protocol):
         self.expires = 0.0
         """Loop time after which no further request is sent on it."""
         self.idle_since = 0.0
+        self.far_deadline: float | None = None
+        """Loop time at which the present answer is given up, if that is far (see `deadlines`)."""
         self.answering = False
         """Whether any byte of the present answer has come."""
         self._answer: asyncio.Future[ClientResponse] | None = None
@@ -189,6 +192,11 @@ class ClientConnection(asyncio.Protocol):
         return self._phase is _Phase.IDLE and self._transport is not None and not self._transport.is_closing()
 
     @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the head of an answer, or for all of a short one."""
+        return self._answer is not None
+
+    @property
     def sender(self) -> asyncio.Task[None] | None:
         """The task that is sending a streamed body."""
         return self._sender
@@ -216,9 +224,8 @@ class ClientConnection(asyncio.Protocol):
         self, method: str, head: bytes, body: bytes, loop: asyncio.AbstractEventLoop
     ) -> asyncio.Future[ClientResponse]:
         """Send a whole request; the future is its answer."""
-        transport = self._begin(method)
         self._sent = True
-        write_whole(transport, head, body)
+        write_whole(self._begin(method), head, body)
         answer = self._answer = loop.create_future()
         return answer
 
@@ -237,6 +244,7 @@ class ClientConnection(asyncio.Protocol):
         self._method = method
         self._interim = 0
         self.answering = False
+        self.far_deadline = None
         return cast("asyncio.Transport", self._transport)
 
     # The request's body ----------------------------------------------------------------------------------------------
@@ -284,7 +292,8 @@ class ClientConnection(asyncio.Protocol):
     def _on_head(self, data: bytes) -> None:
         while True:
             end = data.find(END_OF_HEAD) + 4
-            if (end if end >= 4 else len(data)) > self._limits.header_bytes:
+            size = len(data)
+            if (end if end >= 4 else size) > self._limits.header_bytes:
                 self.fail(ResponseTooLargeError("the answer's head is too long"))
                 return
             if end < 4:
@@ -294,11 +303,11 @@ class ClientConnection(asyncio.Protocol):
                     self._buffer = data
                 return
             try:
-                head = self._heads.read(data if end == len(data) else data[:end])
+                head = self._heads.read(data if end == size else data[:end])
             except HeadError as error:
                 self.fail(ResponseProtocolError(error.reason))
                 return
-            rest = data[end:]
+            rest = b"" if end == size else data[end:]
             if head.status >= 200:
                 break
             self._interim += 1
@@ -330,8 +339,10 @@ class ClientConnection(asyncio.Protocol):
             self.fail(ResponseTooLargeError(f"the answer's body is longer than {limit} bytes"))
         elif length > WHOLE_BODY_LIMIT:
             self._begin_stream_answer(head, rest)
-        elif len(rest) >= length:
-            self._complete(head, rest[:length] if len(rest) > length else rest, rest[length:])
+        elif (came := len(rest)) == length:
+            self._complete(head, rest, b"")
+        elif came > length:
+            self._complete(head, rest[:length], rest[length:])
         else:
             self._phase = _Phase.WHOLE
             self._head = head
@@ -354,7 +365,7 @@ class ClientConnection(asyncio.Protocol):
     def _complete(self, head: ResponseHead, body: bytes, rest: bytes) -> None:
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_result(ClientResponse(head.status, head.headers, body))
+            answer.set_result(ClientResponse(head.status, head.headers.copy(), body))
         self._end(rest)
 
     def _end(self, rest: bytes) -> None:
@@ -381,7 +392,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = _Phase.STREAM
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_result(ClientResponse(head.status, head.headers, body))
+            answer.set_result(ClientResponse(head.status, head.headers.copy(), body))
         if rest:
             self._on_body(rest)
 

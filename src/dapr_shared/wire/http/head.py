@@ -265,16 +265,6 @@ class ResponseHead(_Head):
             raise HeadError(502, "malformed status")
         self._check_framing(http_1_0=not self.keep_alive)
 
-    def again(self) -> ResponseHead:
-        """The same head, its headers in a list of their own."""
-        head = ResponseHead.__new__(ResponseHead)
-        head.headers = self.headers.copy()
-        head.content_length = self.content_length
-        head.chunked = self.chunked
-        head.status = self.status
-        head.keep_alive = self.keep_alive
-        return head
-
     def _check_framing(self, *, http_1_0: bool) -> None:
         closed = False
         for name, value in self._framing:
@@ -299,13 +289,13 @@ class ResponseHeads:
         self._known: dict[bytes, ResponseHead] = {}
 
     def read(self, raw: bytes) -> ResponseHead:
-        """The head of an answer, from all its bytes including the empty line. Raises `HeadError`."""
+        """The head of an answer, from all its bytes including the empty line; not to be changed. Raises `HeadError`."""
         same = self._known.get(raw)
         if same is not None:
-            return same.again()
+            return same
         head = ResponseHead(raw)
         if len(raw) <= _KNOWN_BYTES:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[raw] = head.again()
+            self._known[raw] = head
         return head
