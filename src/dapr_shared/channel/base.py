@@ -26,11 +26,11 @@ from dapr_shared.contracts.invocation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from contextlib import AsyncExitStack
 
     from dapr_shared.core.ids import AppRef
-    from dapr_shared.wire.http.messages import BodyStream
+    from dapr_shared.wire.http.messages import Body, BodyStream, Headers
 
 NOT_HEALTHY = "app is not in a healthy state"
 """Dapr's words for a call to an app whose health check fails (reference daprd-flags §7)."""
@@ -144,8 +144,7 @@ class AppChannel(ABC):
             response = await self._send(request, timeout)
         except ChannelError as exc:
             slots.give_back()
-            if not isinstance(exc, AppTimeoutError | ChannelBusyError):  # it broke off, or was not there
-                self.on_unreachable()
+            self._call_failed(exc)
             raise
         except BaseException:
             slots.give_back()
@@ -156,6 +155,22 @@ class AppChannel(ABC):
         else:
             response.body = HeldBody(cast("BodyStream", body), slots)  # what `_send` promises
         return response
+
+    async def deliver(
+        self,
+        path: str,
+        body: bytes,
+        headers: Headers,
+        content_type: bytes,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in `invoke`
+    ) -> tuple[int, Body | AsyncIterator[bytes]]:
+        """POST to a path of the app: status and body of its answer. As `invoke`, with the same errors.
+
+        `path`: without the leading slash, decoded. `headers`: end-to-end headers, without `content-type`.
+        """
+        answer = await self.invoke(InvokeRequest(path, "POST", b"", headers, body, content_type), timeout=timeout)
+        return answer.status, answer.body
 
     @asynccontextmanager
     async def slot(self, *, timeout: float | None = None, caller: str = "") -> AsyncGenerator[None]:  # noqa: ASYNC109 - as in `invoke`
@@ -221,6 +236,11 @@ class AppChannel(ABC):
     def _connection_lost(self) -> None:
         """Say that the app has closed a connection, to whoever watches it then."""
         self.on_unreachable()
+
+    def _call_failed(self, error: ChannelError) -> None:
+        """Say so, if it broke off, or was not there."""
+        if not isinstance(error, AppTimeoutError | ChannelBusyError):
+            self.on_unreachable()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -42,6 +42,9 @@ class Reply(Enum):
     """A gRPC app without the method: dropped without dead letter (grpc-api §3)."""
 
 
+_ACCEPTED = (Reply.SUCCESS, "")
+
+
 class AskedSubscription(msgspec.Struct, frozen=True):
     """One entry of an app's own list of subscriptions, as it gave it."""
 
@@ -163,14 +166,14 @@ async def deliver_http(
 
     `timeout`: seconds for the whole answer. Raises `ChannelError` when the app did not answer.
     """
-    request = InvokeRequest(path.lstrip("/"), "POST", b"", headers, body, CLOUD_EVENTS)
-    answer = await channel.invoke(request, timeout=timeout)
-    text = await whole_answer(answer.body, timeout)
-    if answer.status == 404:
+    status, text = await channel.deliver(path.lstrip("/"), body, headers, CLOUD_EVENTS, timeout=timeout)
+    if not isinstance(text, bytes):
+        text = await whole_answer(text, timeout)
+    if status == 404:
         return Reply.DROP, "status 404"
-    if not 200 <= answer.status <= 299:
-        return Reply.RETRY, f"status {answer.status}"
-    return _reply_of(text)
+    if not 200 <= status <= 299:
+        return Reply.RETRY, f"status {status}"
+    return _reply_of(text) if text else _ACCEPTED
 
 
 def _reply_of(body: bytes) -> tuple[Reply, str]:
@@ -178,10 +181,10 @@ def _reply_of(body: bytes) -> tuple[Reply, str]:
     try:
         decoded = msgspec.json.decode(body)
     except msgspec.MsgspecError:
-        return Reply.SUCCESS, ""
+        return _ACCEPTED
     status: object = cast("dict[str, Any]", decoded).get("status", "") if isinstance(decoded, dict) else ""
     if status in ("", None, "SUCCESS"):
-        return Reply.SUCCESS, ""
+        return _ACCEPTED
     if status == "DROP":
         return Reply.DROP, "status DROP"
     return Reply.RETRY, f"status {str(status)[:100]}"

@@ -121,9 +121,14 @@ async def exchange(
     except HttpClientError as exc:
         raise plain_error(exc, where, timeout) from exc
     except ValueError as exc:
-        raise ChannelError(f"the call cannot be sent over HTTP: {exc}") from exc
+        raise unsendable(exc) from exc
     kept, answer_type = end_to_end(answer.headers)
     return InvokeResponse(answer.status, kept, answer.body, answer_type)
+
+
+def unsendable(error: ValueError) -> ChannelError:
+    """What it means that a request must not be written."""
+    return ChannelError(f"the call cannot be sent over HTTP: {error}")
 
 
 def plain_error(  # noqa: PLR0911 - one return a case

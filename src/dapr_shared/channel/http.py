@@ -16,8 +16,16 @@ from dapr_shared.channel.base import (
     HealthAnswer,
     HealthProperties,
 )
-from dapr_shared.channel.concurrency import DEFAULT_WAITING
-from dapr_shared.channel.exchange import API_TOKEN, PRINTABLE, exchange, plain_error, request_target
+from dapr_shared.channel.concurrency import DEFAULT_WAITING, HeldBody
+from dapr_shared.channel.exchange import (
+    API_TOKEN,
+    PRINTABLE,
+    encode_method,
+    exchange,
+    plain_error,
+    request_target,
+    unsendable,
+)
 from dapr_shared.channel.tls import app_context
 from dapr_shared.contracts.invocation import AppUnreachableError, ChannelError
 from dapr_shared.wire.http.client import HttpClient, HttpClientError
@@ -25,11 +33,14 @@ from dapr_shared.wire.http.limits import ClientLimits
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import AsyncIterator
 
     from dapr_shared.contracts.invocation import InvokeRequest, InvokeResponse
     from dapr_shared.core.ids import AppRef
     from dapr_shared.resources.model import ChannelTls
+    from dapr_shared.wire.http.messages import Body, Headers
 
+_MOST_STARTS = 256
 _PROBE_LIMITS = ClientLimits(connections=2, waiting=8, idle=1)
 
 
@@ -60,6 +71,8 @@ class HttpAppChannel(AppChannel):
         self._where = properties.where
         self._context: ssl.SSLContext | None = None
         self._client: HttpClient | None = None
+        self._starts: dict[tuple[str, bytes], bytes] = {}
+        """Heads of deliveries, as far as they are the same each time, by path and content type."""
         # Probes have connections of their own: an app whose pool is full of slow calls is busy, not unhealthy.
         self._probe_client: HttpClient | None = None
 
@@ -91,6 +104,50 @@ class HttpAppChannel(AppChannel):
             headers.append(self._token)
         target = request_target(self._base_path, request)
         return await exchange(self._client, self._where, target, request, headers, request.content_type, timeout)
+
+    async def deliver(
+        self,
+        path: str,
+        body: bytes,
+        headers: Headers,
+        content_type: bytes,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the wire's
+    ) -> tuple[int, Body | AsyncIterator[bytes]]:
+        """See `AppChannel.deliver`.
+
+        What `invoke` does without what only an invocation needs, and with a head of which most is made once: 20 of 320
+        calls of a message fewer, from its publication on.
+        """
+        client, slots = self._client, self._slots
+        if client is None or self._closed or not self.healthy or not slots.try_take():
+            return await super().deliver(path, body, headers, content_type, timeout=timeout)
+        try:
+            start = self._starts.get((path, content_type)) or self._delivery_start(client, path, content_type)
+            given = [header for header in headers if header[0] != API_TOKEN]
+            answer = await client.post(start, given, body, timeout=timeout)
+        except (HttpClientError, ValueError) as exc:
+            slots.give_back()
+            error = plain_error(exc, self._where, timeout) if isinstance(exc, HttpClientError) else unsendable(exc)
+            if isinstance(error, ChannelError):
+                self._call_failed(error)
+            raise error from exc
+        except BaseException:
+            slots.give_back()
+            raise
+        whole = answer.body
+        if isinstance(whole, bytes):
+            slots.give_back()
+            return answer.status, whole
+        return answer.status, HeldBody(whole, slots)
+
+    def _delivery_start(self, client: HttpClient, path: str, content_type: bytes) -> bytes:
+        token = [] if self._token is None else [self._token]
+        start = client.post_start(self._base_path + encode_method(path), [*token, (b"content-type", content_type)])
+        if len(self._starts) >= _MOST_STARTS:
+            self._starts.clear()
+        self._starts[path, content_type] = start
+        return start
 
     async def _probe(self, health: HealthProperties) -> HealthAnswer:
         if self._probe_client is None:

@@ -11,6 +11,8 @@ import re
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from dapr_shared._proto import appcallback_pb
 from dapr_shared.blocks.pubsub.envelope import EventError, is_raw_payload
 from dapr_shared.blocks.pubsub.event import CloudEvent, read_event
@@ -54,6 +56,14 @@ ABSENT_ERRORS = (AppUnreachableError, AppNotHealthyError, ChannelBusyError, NoSl
 
 DELIVERY_TIMEOUT = 30 * 60.0
 """Seconds that an app may take to answer a message, where neither the instance nor the component says otherwise."""
+
+
+class _Unfit(msgspec.Struct, frozen=True):
+    """Why a message is not brought to the app."""
+
+    problem: str
+    unwanted: bool
+    """Nobody wants it; else it failed, and may be better another time."""
 
 
 class TopicDeliveries:
@@ -128,6 +138,7 @@ class TopicDelivery:
         self.timeout = deliveries.timeout(component)
         """Seconds that the app has for its answer; no answer in time counts as a failed one."""
         self._routes = compile_routes(subscription.routes or (("", ""),))
+        self._only_path = self._routes.only_path
         self._metrics = deliveries.metrics
         self._events = deliveries.events
         self._clock = deliveries.clock
@@ -137,40 +148,59 @@ class TopicDelivery:
     async def handle(self, message: Message) -> Outcome:
         """Deliver one message. Never raises but when cancelled."""
         started = perf_counter()
-        outcome, status = await self._safely(message)
-        self.count(outcome, status, started)
-        return outcome
-
-    async def _safely(self, message: Message) -> tuple[Outcome, Reply]:
         try:
-            found = await self.prepare(message)
-            if isinstance(found, Outcome):
-                return found, Reply.DROP if found is Outcome.ACCEPTED else Reply.RETRY
-            event, path = found
-            return await self._deliver(message, event, path)
+            outcome, reply = await self._bring(message)
         except Exception as error:  # noqa: BLE001 - a defect of ours loses no message: it comes again
             self.defect(error)
-            return Outcome.RETRY, Reply.RETRY
+            outcome, reply = Outcome.RETRY, Reply.RETRY
+        self.count(outcome, reply, started)
+        return outcome
 
     async def prepare(self, message: Message) -> tuple[CloudEvent, str] | Outcome:
         """The event and the path that it takes, or what becomes of a message that takes none."""
+        event = self._event(message)
+        if isinstance(event, _Unfit):
+            return await self._unfit(message, event)
+        return event
+
+    def _event(self, message: Message) -> tuple[CloudEvent, str] | _Unfit:
+        """The event and its path, or why it takes none."""
         try:
             event = read_event(message, pubsub=self.component.name, topic=self.subscription.topic, raw=self.raw)
-            if event.expired(self._clock.now()):
-                return await self.dropped(message, "the event has expired")
-            path = self._routes.path(event)
+            if event.expires and event.expired(self._clock.now()):
+                return _Unfit("the event has expired", unwanted=True)
+            path = self._only_path
+            if path is None:
+                path = self._routes.path(event)
         except (EventError, RouteError) as error:
-            return await self.failed(message, str(error))
+            return _Unfit(str(error), unwanted=False)
         if path is None:
-            return await self.dropped(message, "no rule matches")
+            return _Unfit("no rule matches", unwanted=True)
         return event, path
 
-    async def _deliver(self, message: Message, event: CloudEvent, path: str) -> tuple[Outcome, Reply]:  # noqa: PLR0911 - one for each answer
+    async def _unfit(self, message: Message, event: _Unfit) -> Outcome:
+        return await (self.dropped if event.unwanted else self.failed)(message, event.problem)
+
+    async def _bring(self, message: Message) -> tuple[Outcome, Reply]:  # noqa: PLR0911 - one for each answer
+        """What became of a message, and what that counts as.
+
+        Two coroutines from here to the app's channel, not six: with the channel's own short way 6 of 73 µs of a message.
+        """
+        found = self._event(message)
+        if isinstance(found, _Unfit):
+            outcome = await self._unfit(message, found)
+            return outcome, Reply.DROP if outcome is Outcome.ACCEPTED else Reply.RETRY
+        event, path = found
         channel = self.subscriptions.channel
         if channel is None or self.subscriptions.absent() is not None:
             return Outcome.RELEASED, Reply.RETRY
         try:
-            reply, words = await self._ask(channel, message, event, path)
+            if self._spans.active or isinstance(channel, GrpcAppChannel):
+                reply, words = await self._ask(channel, message, event, path)
+            else:
+                reply, words = await deliver_http(
+                    channel, path, event.body, self.headers(message, event), timeout=self.timeout
+                )
         except EventError as error:
             return await self.failed(message, str(error)), Reply.RETRY
         except ChannelError as error:
@@ -179,6 +209,9 @@ class TopicDelivery:
             return await self.failed(message, str(error)), Reply.RETRY
         if reply is Reply.SUCCESS:
             return Outcome.ACCEPTED, reply
+        return await self._refused(message, reply, words)
+
+    async def _refused(self, message: Message, reply: Reply, words: str) -> tuple[Outcome, Reply]:
         if reply is Reply.RETRY:
             return await self.failed(message, words), reply
         if reply is Reply.DROP:
@@ -267,10 +300,11 @@ class TopicDelivery:
     def headers(self, message: Message, event: CloudEvent) -> Headers:
         """What goes beside the event: the broker's metadata as far as it makes headers, and the event's trace."""
         headers: Headers = []
-        for name, value in message.metadata.items():
-            lower = name.lower()
-            if lower not in _OWN_HEADERS and _HEADER_NAME(lower) and _HEADER_VALUE(value):
-                headers.append((lower.encode(), value.encode()))
+        if message.metadata:
+            for name, value in message.metadata.items():
+                lower = name.lower()
+                if lower not in _OWN_HEADERS and _HEADER_NAME(lower) and _HEADER_VALUE(value):
+                    headers.append((lower.encode(), value.encode()))
         parent = event.traceparent
         if parent and _HEADER_VALUE(parent):
             headers.append((b"traceparent", parent.encode()))

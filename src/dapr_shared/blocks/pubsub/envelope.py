@@ -151,7 +151,7 @@ def json_text(data: bytes) -> bytes | None:
     What is no character (bytes that are not UTF-8, a surrogate alone) becomes U+FFFD, as in Go. What is nested deeper
     than this process can surely read again (about 800) is none.
     """
-    if not _is_utf8(data):
+    if not is_utf8(data):
         data = data.decode("utf-8", "replace").encode()
     for text in (data, _SURROGATES.sub(_whole, data) if b"\\u" in data else b""):
         try:
@@ -165,7 +165,7 @@ def json_text(data: bytes) -> bytes | None:
 def read_object(data: bytes) -> dict[str, msgspec.Raw]:
     """The members of a JSON object, their values as they came; of two of one name the last. Raises `EventError`."""
     try:
-        return _OBJECT.decode(data) if _is_utf8(data) else _OBJECT.decode(data.decode("utf-8", "replace"))
+        return _OBJECT.decode(data) if is_utf8(data) else _OBJECT.decode(data.decode("utf-8", "replace"))
     except (msgspec.MsgspecError, RecursionError) as error:
         text = json_text(data)
         if text is None or text == data:
@@ -238,7 +238,8 @@ def _too_deep(data: bytes) -> bool:
     return False
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether it is text in UTF-8."""
     if data.isascii():
         return True
     try:

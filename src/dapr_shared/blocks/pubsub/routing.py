@@ -46,6 +46,11 @@ class Routes(msgspec.Struct, frozen=True):
     rules: tuple[tuple[Match | None, str], ...]
     """(match, path) in order; `None` is always true."""
 
+    @property
+    def only_path(self) -> str | None:
+        """The path of every event, where the first rule is always true."""
+        return self.rules[0][1] if self.rules and self.rules[0][0] is None else None
+
     def path(self, event: CloudEvent) -> str | None:
         """The path of the first rule that matches; `None`: no rule does. Raises `RouteError`, `EventError`."""
         mapping: dict[str, Any] | None = None

@@ -76,3 +76,28 @@ def test_json_arrives_as_it_was(value: object, indent: int | None) -> None:
     """JSON keeps its very bytes; null is no payload, as in Dapr."""
     data = json.dumps(value, indent=indent).encode()
     assert read(publish(data, "application/json", {})).payload() == (b"" if value is None else data)
+
+
+ATTRIBUTES = st.sampled_from(["traceparent", "traceid", "tracestate", "expiration", "trace\\u0069d", "data"])
+MEMBERS = st.lists(
+    st.tuples(ATTRIBUTES, JSON_VALUES.map(json.dumps) | st.sampled_from(['"00-a-b-01"', r'"\ud800"', "", "[[]"])),
+    max_size=5,
+)
+
+
+def meaning(body: bytes, metadata: dict[str, str]) -> object:
+    message = Message("t", body, "application/cloudevents+json", metadata)
+    try:
+        event = read_event(message, pubsub="ps", topic="t", raw=False)
+        return event.traceparent, event.tracestate, event.expires, event.expired(NOW), event.id, event.mapping()
+    except EventError as error:
+        return str(error)
+
+
+OBJECTS = MEMBERS.map(lambda members: "{" + ",".join(f'"{name}":{value}' for name, value in members) + "}")
+
+
+@given(body=OBJECTS | TEXTS)
+def test_a_glance_sees_what_reading_sees(body: str) -> None:
+    """An event without metadata, which is glanced at, means what it means when all its attributes are read."""
+    assert meaning(body.encode(), {}) == meaning(body.encode(), {"other": "metadata"})
