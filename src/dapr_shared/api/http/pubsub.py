@@ -63,11 +63,13 @@ class PubSubApi:
     async def publish(self, call: HttpCall) -> Response:
         pubsub, topic = call.params
         metadata = call.metadata()
-        try:
-            data = await call.body()
-        except DaprError as error:
-            self._block.check(call.proved, pubsub, topic, metadata)
-            raise publish_failed(pubsub, topic, error) from error
+        data = call.request.body
+        if not isinstance(data, bytes):
+            try:
+                data = await call.body()
+            except DaprError as error:
+                self._block.check(call.proved, pubsub, topic, metadata)
+                raise publish_failed(pubsub, topic, error) from error
         content_type = (call.request.header(b"content-type") or b"").decode("latin-1")
         trace = Trace.carried(call.trace)
         await self._block.publish(call.proved, pubsub, topic, data, content_type, metadata, trace)

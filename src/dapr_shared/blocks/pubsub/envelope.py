@@ -72,7 +72,8 @@ def make_event(
     `lifetime`: seconds until the event expires, where the broker does not see to that (it lacks MESSAGE_TTL).
     `attributes`: stand in the event as they are, in place of what it would have (the outbox).
     """
-    event = _completed(draft) if content_types.is_cloud_event(draft.content_type) else _made(draft)
+    base = content_types.base_type(draft.content_type)
+    event = _completed(draft) if base == content_types.CLOUD_EVENT else _made(draft, base)
     if "time" not in event:
         event["time"] = _local_time(int(now.timestamp()))
     if lifetime is not None:
@@ -82,10 +83,24 @@ def make_event(
     return orjson.dumps(event)
 
 
-def _made(draft: EventDraft) -> dict[str, object]:
-    given = _overrides(draft.metadata) if draft.metadata else {}
+def _made(draft: EventDraft, base: str) -> dict[str, object]:
+    name, value = _data(draft.data, base)
+    if not draft.metadata:
+        return {
+            name: value,
+            "datacontenttype": draft.content_type or content_types.TEXT,
+            "id": random_id(),
+            "pubsubname": draft.pubsub,
+            "source": draft.source or DEFAULT_SOURCE,
+            "specversion": SPEC_VERSION,
+            "topic": draft.topic,
+            "traceid": draft.traceparent,
+            "traceparent": draft.traceparent,
+            "tracestate": draft.tracestate,
+            "type": DEFAULT_TYPE,
+        }
+    given = _overrides(draft.metadata)
     trace = given.get("traceparent") or given.get("traceid", draft.traceparent)
-    name, value = _data(draft.data, draft.content_type)
     event: dict[str, object] = {
         name: value,
         "datacontenttype": draft.content_type or content_types.TEXT,
@@ -121,9 +136,8 @@ def _completed(draft: EventDraft) -> dict[str, object]:
     return event
 
 
-def _data(data: bytes, content_type: str) -> tuple[str, object]:
-    """The name and value of the attribute that carries the payload."""
-    base = content_types.base_type(content_type)
+def _data(data: bytes, base: str) -> tuple[str, object]:
+    """The name and value of the attribute that carries the payload, whose type without parameters is `base`."""
     if base == content_types.JSON:
         text = json_text(data)
         if text is not None:
@@ -151,14 +165,14 @@ def json_text(data: bytes) -> bytes | None:
     What is no character (bytes that are not UTF-8, a surrogate alone) becomes U+FFFD, as in Go. What is nested deeper
     than this process can surely read again (about 800) is none.
     """
-    if not is_utf8(data):
+    if not data.isascii() and not is_utf8(data):
         data = data.decode("utf-8", "replace").encode()
     for text in (data, _SURROGATES.sub(_whole, data) if b"\\u" in data else b""):
         try:
             _ANY_JSON.decode(text)
         except (msgspec.DecodeError, RecursionError):
             continue
-        return None if _too_deep(text) else text
+        return text if len(text) <= _CERTAIN_DEPTH or not _too_deep(text) else None
     return None
 
 

@@ -81,7 +81,7 @@ class PublishEntry(msgspec.Struct, frozen=True):
     """`data` is the JSON value that stands for the message over HTTP, to be read by its content type."""
 
 
-class _Target(NamedTuple):
+class _Target(msgspec.Struct, frozen=True):
     """Where a caller publishes to, all checks of the request passed."""
 
     caller: Caller
@@ -234,7 +234,7 @@ class PublishBlock:
         component = self._component(caller.ref, pubsub, topic, metadata)
         if self._internal.hold(component, caller.ref, topic):
             raise _forbidden(caller.ref, pubsub, topic)
-        return _Target(caller, component, topic, _is_raw(pubsub, metadata))
+        return _Target(caller, component, topic, bool(metadata) and _is_raw(pubsub, metadata))
 
     def _component(self, app: AppRef, pubsub: str, topic: str, metadata: Mapping[str, str]) -> Opened[PubSub[Any]]:
         """The broker for an app that may publish to the topic; the order of checks is Dapr's."""
@@ -244,7 +244,8 @@ class PublishBlock:
             raise errors.PUBSUB_NOT_FOUND(pubsub=pubsub, info=metadata)
         if not topic:
             raise _refused(errors.PUBSUB_TOPIC_EMPTY, pubsub, metadata)
-        _is_raw(pubsub, metadata)
+        if metadata:
+            _is_raw(pubsub, metadata)
         if not scopes_of(component).may_publish(app.app_id, topic):
             raise _forbidden(app, pubsub, topic)
         return component
@@ -267,7 +268,7 @@ def _forbidden(app: AppRef, pubsub: str, topic: str) -> DaprError:
 
 def _is_raw(pubsub: str, metadata: Mapping[str, str]) -> bool:
     try:
-        return is_raw_payload(metadata) if metadata else False
+        return is_raw_payload(metadata)
     except ValueError as error:
         raise _refused(errors.PUBSUB_METADATA, pubsub, metadata, detail=error) from error
 
