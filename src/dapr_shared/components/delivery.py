@@ -218,14 +218,17 @@ class ConsumerGroup(ABC):
         """Hand ready entries to members with room, in turn."""
         members = self.members
         while self._fresh or self._returned:
-            index = next((index for index, member in enumerate(members) if member.has_room), None)
-            if index is None:
+            for member in members:
+                if member.has_room:
+                    break
+            else:
                 return
             entry = self.next()
             if entry is None:
                 return
-            member = members.pop(index)
-            members.append(member)
+            if len(members) > 1:
+                members.remove(member)
+                members.append(member)
             member.begin(entry)
 
     def settle(self, entry: Entry, outcome: Outcome, member: Member) -> None:
@@ -281,6 +284,7 @@ class Member(Subscription):
         self.limit = max(1, request.max_in_flight)
         self._group = group
         self._handler = handler
+        self._loop = asyncio.get_running_loop()
         self._in_hand: dict[asyncio.Task[None], Entry] = {}
         self._paused = False
         self._stopped = False
@@ -305,7 +309,7 @@ class Member(Subscription):
 
     def begin(self, entry: Entry) -> None:
         """Give the entry to the handler."""
-        task = asyncio.get_running_loop().create_task(self._work(entry))
+        task = self._loop.create_task(self._work(entry))
         self._in_hand[task] = entry
 
     async def pause(self) -> None:
@@ -346,8 +350,9 @@ class Member(Subscription):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
-        left, self._in_hand = self._in_hand, {}
-        for entry in left.values():  # of tasks that never began, and of handlers that ignore being cancelled
+        left = list(self._in_hand.values())
+        self._in_hand.clear()
+        for entry in left:  # of tasks that never began, and of handlers that ignore being cancelled
             self._group.settle(entry, Outcome.RELEASED, self)
         rest = self._group.remove(self)
         if rest is not None:
@@ -359,23 +364,28 @@ class Member(Subscription):
         task = asyncio.current_task()
         if task is None:
             return
-        entry: Entry | None = first
+        in_hand, group = self._in_hand, self._group
+        entry = first
         turns = 0
-        cancelled = False
-        while entry is not None and not cancelled:
-            self._in_hand[task] = entry
+        while True:
+            cancelled = False
             try:
                 outcome = await self._handler(entry.message)
             except asyncio.CancelledError:
                 outcome, cancelled = Outcome.RELEASED, True
             except Exception:  # noqa: BLE001 - it promised not to; nothing may be lost by it
                 outcome = Outcome.RETRY
-            if self._in_hand.pop(task, None) is None:
+            if in_hand.pop(task, None) is None:
                 return  # given back meanwhile
-            self._group.settle(entry, outcome, self)
+            group.settle(entry, outcome, self)
+            if cancelled:
+                break
             turns += 1
-            if turns % TURNS == 0 and not cancelled:
+            if turns % TURNS == 0:
                 await asyncio.sleep(0)
-            entry = self._group.next() if self.has_room and not cancelled else None
+            following = group.next() if self.has_room else None
+            if following is None:
+                break
+            in_hand[task] = entry = following
         if self._stopped and not self._in_hand:
             self._quiet.set()
