@@ -32,7 +32,9 @@ def test_no_random_id_comes_twice():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_has_ids_of_its_own():
     """What was drawn before a fork is not used on both sides."""
-    code = "from dapr_shared.core.ids import random_id as r; import os; r(); os.fork(); os.write(1, f'{r()}\\n'.encode())"
+    code = (
+        "from dapr_shared.core.ids import random_id as r; import os; r(); os.fork(); os.write(1, f'{r()}\\n'.encode())"
+    )
     # In a process without threads, which forking is safe for.
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30).stdout
     first, second = out.split()

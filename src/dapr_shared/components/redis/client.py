@@ -221,7 +221,8 @@ class RedisClient:
         if self._line is None:
             return _NOT_QUICKLY
         try:
-            (reply,) = await self._line.send((command,))
+            sent = self._line.begin((command,))
+            (reply,) = await (sent if sent is not None else self._line.send((command,)))
         except UnsentError:
             return _NOT_QUICKLY
         except (library.RedisError, OSError, TimeoutError) as error:

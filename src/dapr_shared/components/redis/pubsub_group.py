@@ -50,6 +50,9 @@ BATCH = 500
 """Messages of one call for signs of life, acknowledgements or giving back."""
 
 
+_METADATA = msgspec.json.Decoder(dict[str, str])
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the groups of one broker share."""
@@ -118,7 +121,12 @@ class RedisGroup(ConsumerGroup):
             super().retry_due(due)
 
     def put_back(self, entry: Entry) -> None:
-        super().put_back(entry)
+        self.put_all_back((entry,))
+
+    def put_all_back(self, entries: Iterable[Entry]) -> None:
+        """They are ready, and go in the order of their ids."""
+        for entry in entries:
+            super().put_back(entry)
         if not self.active:
             self._stir.set()
 
@@ -315,12 +323,8 @@ class RedisGroup(ConsumerGroup):
                 continue
             entry = Entry(_order(text), _message(self.topic, text, fields, deliveries))
             self._held[text] = entry
-            if deliveries > 1:
-                self.put_back(entry)  # before what is new
-            else:
-                entries.append(entry)
-        for entry in entries:
-            self.put_back(entry)
+            entries.append(entry)
+        self.put_all_back(entries)
         self.dispatch()
 
     # What the server is told ------------------------------------------------------------------------------------------
@@ -412,7 +416,9 @@ def _order(message_id: str) -> int:
 def _message(topic: str, message_id: str, fields: Sequence[bytes], deliveries: int) -> Message:
     found = dict(zip(fields[::2], fields[1::2], strict=True))
     metadata: dict[str, str] = {}
-    with suppress(msgspec.DecodeError):  # of somebody else's making: the message is delivered without, as in daprd
-        metadata = msgspec.json.decode(found.get(b"metadata") or b"{}", type=dict[str, str])
+    given = found.get(b"metadata")
+    if given:
+        with suppress(msgspec.DecodeError):  # of somebody else's making: the message is delivered without, as in daprd
+            metadata = _METADATA.decode(given)
     content_type = found.get(b"contentType", b"").decode(errors="replace")
     return Message(topic, found.get(b"data", b""), content_type, metadata, message_id, deliveries)
