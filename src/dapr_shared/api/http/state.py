@@ -63,6 +63,7 @@ class _Transaction(_Form):
     metadata: dict[str, str] | None = None
 
 
+_NO_OPTIONS = _Options()
 _ITEMS = msgspec.json.Decoder(list[_Item] | None)
 _BULK_GET = msgspec.json.Decoder(_BulkGet)
 _TRANSACTION = msgspec.json.Decoder(_Transaction)
@@ -104,8 +105,9 @@ class StateApi:
         (store,) = call.params
         items: list[_Item] = await self._read(call, _ITEMS, _ITEMS_SHAPE) or []
         self._block.check_count(store, len(items))
-        if not all(item.key for item in items):
-            raise errors.STATE_KEY_EMPTY()  # Dapr's HTTP API calls this a body of the wrong form, its gRPC API does not
+        for item in items:
+            if not item.key:
+                raise errors.STATE_KEY_EMPTY()  # Dapr's HTTP API calls this a body of the wrong form, its gRPC API does not
         overrides = call.metadata()
         await self._block.save(call.proved, store, [_save_item(item, overrides) for item in items])
         return no_content()
@@ -165,7 +167,7 @@ class StateApi:
 
 
 def _save_item(item: _Item, overrides: dict[str, str]) -> SaveItem:
-    options = item.options or _Options()
+    options = item.options or _NO_OPTIONS
     metadata = item.metadata or {}
     return SaveItem(
         item.key,
