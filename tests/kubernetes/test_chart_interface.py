@@ -14,6 +14,7 @@ from tests.support.chart import (
     ONE_APP,
     container,
     merged,
+    notes,
     of_kind,
     one,
     pod,
@@ -55,6 +56,16 @@ def test_arguments_of_a_small_release(strategy):
     runtime = container(render(shared(strategy=strategy)))
     assert runtime["args"] == [*ARGUMENTS, "--data-dir=/data"]
     assert "command" not in runtime
+
+
+def test_the_domain_of_the_cluster():
+    """A domain that is given reaches the runtime and the notes; without one the runtime finds it out."""
+    given = shared(clusterDomain="example.org")
+    assert container(render(given))["args"] == [*ARGUMENTS, "--data-dir=/data", "--cluster-domain=example.org"]
+    assert parse(container(render(given))["args"][1:]).settings().cluster_domain == "example.org"
+    assert "value: http://my-dapr.shop.svc.example.org:3500\n" in notes(given)
+    assert "value: http://my-dapr.shop.svc.cluster.local:3500\n" in notes(ONE_APP)
+    assert "cluster-domain" not in str(render(shared(clusterDomain=None)))
 
 
 def test_a_values_file_of_the_existing_chart():
@@ -205,7 +216,8 @@ def test_arguments_of_many_apps():
     """In multi-app mode our flags follow, in a fixed order; without an app id those of one app are left out."""
     words = container(render(FULL))["args"]
     assert words[words.index("--data-dir=/data") :] == [
-        "--data-dir=/data", "--multi-app=true", "--apps=/etc/dapr-shared/apps", "--watch-namespaces=shop,tools",
+        "--data-dir=/data", "--cluster-domain=example.org", "--multi-app=true", "--apps=/etc/dapr-shared/apps",
+        "--watch-namespaces=shop,tools",
         "--discover=apps,services,pods", "--service-account-audience=dapr-shared",
         "--service-account-verification=review", "--identify-by-address=true", "--max-calls-per-app=200",
         "--tls-cert=/certificates/tls.crt", "--tls-key=/certificates/tls.key",

@@ -38,6 +38,7 @@ APP = {"appId": "stock"}
         ({"apps": [{**APP, "tokens": [{}]}]}, "at '/apps/0/tokens/0'"),
         ({"apps": [{}]}, "missing property 'appId'"),
         ({"shared": {"multiApp": {"enable": True}}}, "additional properties 'enable' not allowed"),
+        (shared(clusterDomain="http://example.org"), "at '/shared/clusterDomain'"),
         (shared(daprd={"httpPort": 99999}), "at '/shared/daprd/httpPort'"),
         (merged(ONE_APP, {"imagePullSecrets": [{}]}), "at '/imagePullSecrets'"),
     ],

@@ -217,6 +217,7 @@ spec:
   (printf "--app-health-threshold=%s" (include "shared.text" $daprd.appHealth.threshold))) -}}
 {{- end -}}
 {{- $args = append $args "--data-dir=/data" -}}
+{{- if $shared.clusterDomain }}{{ $args = append $args (printf "--cluster-domain=%s" $shared.clusterDomain) }}{{ end -}}
 {{- if $shared.scheduler.address }}{{ $args = append $args (printf "--scheduler-host-address=%s" (include "shared.text" $shared.scheduler.address)) }}{{ end -}}
 {{- if $multi -}}
 {{- $args = concat $args (list "--multi-app=true" "--apps=/etc/dapr-shared/apps") -}}

@@ -7,7 +7,7 @@ Configuration and is no Component: apps cannot name it. Facts: reference behavio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from dapr_shared.contracts.settings import Settings
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dapr_shared.core.ids import AppRef
 
 S = TypeVar("S", bound=Settings)
+
+CLUSTER_DOMAIN: Final = "cluster.local"
+"""DNS domain of a Kubernetes cluster that says nothing else."""
 
 
 class ResolveError(Exception):
@@ -29,10 +32,14 @@ class NameResolver(ABC, Generic[S]):
     cache_seconds: ClassVar[float] = 0.0
     """How long an answer may be used again; 0: ask each time, as it costs nothing."""
 
-    def __init__(self, settings: S, *, port: int) -> None:
-        """`port` is this instance's own port for others, which the others are assumed to have too (as in Dapr)."""
+    def __init__(self, settings: S, *, port: int, cluster_domain: str = CLUSTER_DOMAIN) -> None:
+        """`port` is this instance's own port for others, which the others are assumed to have too (as in Dapr).
+
+        `cluster_domain` is the DNS domain of its cluster, for resolvers whose settings name none.
+        """
         self.settings = settings
         self.port = port
+        self.cluster_domain = cluster_domain
 
     @abstractmethod
     def target(self, app: AppRef) -> str:

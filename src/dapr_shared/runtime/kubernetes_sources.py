@@ -40,6 +40,7 @@ from dapr_shared.resources.loader import Resources
 from dapr_shared.resources.model import App, Component, Configuration, HTTPEndpoint, Other, Resiliency, Subscription
 from dapr_shared.resources.watch import changes as file_changes
 from dapr_shared.runtime.app_status import AppStatus
+from dapr_shared.runtime.cluster_domain import cluster_domain
 from dapr_shared.runtime.file_reading import FileReader
 from dapr_shared.runtime.refusals import Refusal
 from dapr_shared.runtime.settings import ALL_NAMESPACES, SettingsError
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     from dapr_shared.runtime.settings import Settings
     from dapr_shared.runtime.sources import Background
 
-CLUSTER_DOMAIN = "cluster.local"
-"""Of the names of Services in the cluster's DNS."""
 QUIET, LONGEST_WAIT = 0.3, 2.0
 """Seconds without another change after which changes are read, and after which they are read in any case."""
 PATIENCE = 30.0
@@ -86,6 +85,7 @@ class KubernetesSources(Sources):
         self._events = events
         self.client = cluster_client()
         self._namespace = self._namespace or self.client.namespace or DEFAULT_NAMESPACE
+        self._cluster_domain = cluster_domain(settings)
         self._changed = asyncio.Event()
         self._settling = asyncio.Event()
         self._watch = ClusterWatch(
@@ -235,7 +235,7 @@ class KubernetesSources(Sources):
         found: list[Candidate] = []
         for _, data in self._watch.objects(SERVICES):
             try:
-                app = annotated_app("Service", data, service_address(data, CLUSTER_DOMAIN))
+                app = annotated_app("Service", data, service_address(data, self._cluster_domain))
             except AnnotationError as error:
                 refused.append(Refusal("Service", origin_of("Service", data), str(error)))
             else:

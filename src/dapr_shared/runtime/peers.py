@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dapr_shared.components.nameresolution.table import NameResolutionError, make_resolver
 from dapr_shared.mesh.peers import Peers
+from dapr_shared.runtime.cluster_domain import cluster_domain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def make_peers(
     default = "kubernetes" if settings.in_cluster else ""
     port = settings.dapr_internal_grpc_port or INTERNAL_PORT
     try:
-        resolver = make_resolver(spec, port=port, default=default)
+        resolver = make_resolver(spec, port=port, default=default, cluster_domain=cluster_domain(settings))
     except NameResolutionError as error:
         where = f"{configuration.origin}: " if configuration else ""
         events.name_resolution_missing(f"{where}{error}")

@@ -179,6 +179,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             own=True,
         ),
     ] = DISCOVERED
+    cluster_domain: Annotated[
+        str,
+        Flag(
+            "DNS domain of the cluster, in names of Services such as orders.shop.svc.cluster.local. Empty: what "
+            "/etc/resolv.conf of the pod says, else cluster.local.",
+            own=True,
+        ),
+    ] = ""
     service_account_audience: Annotated[
         str,
         Flag(
@@ -301,7 +309,9 @@ _OF_CLUSTERS = (
     "watch_namespaces", "discover", "service_account_audience", "service_account_verification", "identify_by_address",
 )  # fmt: skip
 """Settings of an instance that serves many apps in a cluster."""
-_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def _check_cluster(settings: Settings) -> None:
@@ -320,6 +330,11 @@ def _check_cluster(settings: Settings) -> None:
     wrong = [name for name in names if name != ALL_NAMESPACES and not _NAMESPACE.fullmatch(name)]
     if wrong:
         raise SettingsError(f"--watch-namespaces: {wrong[0]!r} is not the name of a namespace")
+    if settings.cluster_domain and not _DOMAIN.fullmatch(settings.cluster_domain):
+        raise SettingsError(
+            f"--cluster-domain {settings.cluster_domain!r} is not a DNS domain: lower-case names with dots between them, "
+            "such as cluster.local"
+        )
 
 
 def _check_tls(settings: Settings) -> None:

@@ -25,6 +25,15 @@ def test_kubernetes(component):
     assert target(port=7, **given) == "orders-dapr.shop.svc.example.org:7"
 
 
+def test_domain_of_the_cluster():
+    """The domain of the instance's cluster counts where the settings name none."""
+    own, other = {"configuration": {"clusterDomain": "own"}}, {"configuration": {"clusterDomain": ""}}
+    for given, domain in ((None, "their"), (other, "their"), (own, "own")):
+        made = make_resolver(given, port=1, default="kubernetes", cluster_domain="their")
+        assert made is not None
+        assert made.target(ORDERS) == f"orders-dapr.shop.svc.{domain}:1"
+
+
 def test_template():
     """A template takes the place of the Service's name, with the fields of Dapr's."""
     given = {"component": "kubernetes", "configuration": {"template": "{{.ID}}.{{ .Namespace }}.x:{{.Port}}0"}}

@@ -163,6 +163,13 @@ async def test_what_is_discovered(cluster):
     assert await found.apps() == {"a": ""}
 
 
+async def test_the_domain_of_the_cluster(cluster):
+    """Services are called by names that end with the cluster's domain."""
+    found = cluster(cluster_domain="example.org")
+    found.put(SERVICES, "svc", annotations={"app-id": "a", "app-port": "80"})
+    assert await found.apps() == {"a": "svc.shop.svc.example.org"}
+
+
 async def test_resources_of_the_cluster_go_before_those_of_files(cluster, tmp_path):
     """Of one kind and name that of the cluster counts; the other is refused, and names both."""
     written = {"apiVersion": "dapr.io/v1alpha1", "kind": "Configuration", "metadata": {"name": "c"}, "spec": {}}

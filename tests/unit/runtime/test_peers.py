@@ -63,6 +63,9 @@ def test_resolvers():
     assert made is not None
     assert problems == []
     assert made._names._resolver.target(AppRef("a", "b")) == "a-dapr.b.svc.cluster.local:50002"
+    made, _ = _peers(Settings(mode="kubernetes", cluster_domain="example.org"))
+    assert made is not None
+    assert made._names._resolver.target(AppRef("a", "b")) == "a-dapr.b.svc.example.org:50002"
     made, _ = _peers(Settings(dapr_internal_grpc_port=7), {"component": "kubernetes"})
     assert made is not None
     assert made._names._resolver.target(AppRef("a", "b")).endswith(":7")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Final
 
-from dapr_shared.contracts.nameresolution import NameResolver
+from dapr_shared.contracts.nameresolution import CLUSTER_DOMAIN, NameResolver
 from dapr_shared.contracts.settings import Setting, SettingError, Settings
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _ACTION: Final = re.compile(r"\{\{.*?(?:\}\}|$)", re.DOTALL)
 class KubernetesNameSettings(Settings, frozen=True, kw_only=True):
     """Settings of `nameresolution.kubernetes`."""
 
-    cluster_domain: Annotated[str, Setting("DNS domain of the cluster", example="cluster.local")] = "cluster.local"
+    cluster_domain: Annotated[
+        str, Setting("DNS domain of the cluster; empty: the instance's own", example="example.org")
+    ] = ""
     template: Annotated[
         str,
         Setting(
@@ -41,8 +43,8 @@ class KubernetesNames(NameResolver[KubernetesNameSettings]):
     settings_type = KubernetesNameSettings
     cache_seconds = 20.0
 
-    def __init__(self, settings: KubernetesNameSettings, *, port: int) -> None:
-        super().__init__(settings, port=port)
+    def __init__(self, settings: KubernetesNameSettings, *, port: int, cluster_domain: str = CLUSTER_DOMAIN) -> None:
+        super().__init__(settings, port=port, cluster_domain=cluster_domain)
         rest = _FIELD.sub("", settings.template)
         other = _ACTION.search(rest)
         if other is not None:
@@ -54,7 +56,7 @@ class KubernetesNames(NameResolver[KubernetesNameSettings]):
         """See the contract."""
         settings = self.settings
         if not settings.template:
-            domain = settings.cluster_domain or "cluster.local"
+            domain = settings.cluster_domain or self.cluster_domain
             return f"{app.app_id}-dapr.{app.namespace}.svc.{domain}:{self.port}"
         values = {"ID": app.app_id, "Namespace": app.namespace, "Port": str(self.port)}
         return _FIELD.sub(lambda found: values[found[1]], settings.template)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
 
-from dapr_shared.contracts.nameresolution import NameResolver
+from dapr_shared.contracts.nameresolution import CLUSTER_DOMAIN, NameResolver
 from dapr_shared.contracts.settings import Setting, SettingError, Settings
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class NameFormat(NameResolver[NameFormatSettings]):
 
     settings_type = NameFormatSettings
 
-    def __init__(self, settings: NameFormatSettings, *, port: int) -> None:
-        super().__init__(settings, port=port)
+    def __init__(self, settings: NameFormatSettings, *, port: int, cluster_domain: str = CLUSTER_DOMAIN) -> None:
+        super().__init__(settings, port=port, cluster_domain=cluster_domain)
         if _PLACE not in settings.format:
             raise SettingError("format", f"must contain {_PLACE}, found {settings.format!r}")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from dapr_shared.components.nameresolution.kubernetes import KubernetesNames
 from dapr_shared.components.nameresolution.nameformat import NameFormat
+from dapr_shared.contracts.nameresolution import CLUSTER_DOMAIN
 from dapr_shared.contracts.settings import SettingError, decode_settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class NameResolutionError(Exception):
     """`spec.nameResolution` does not make a resolver; the message names the field and what to do."""
 
 
-def make_resolver(given: Any, *, port: int, default: str = "") -> NameResolver[Any] | None:
+def make_resolver(
+    given: Any, *, port: int, default: str = "", cluster_domain: str = CLUSTER_DOMAIN
+) -> NameResolver[Any] | None:
     """The resolver that `spec.nameResolution` asks for, else the one called `default`; `None`: none is wanted.
 
     Raises `NameResolutionError`.
@@ -47,7 +50,7 @@ def make_resolver(given: Any, *, port: int, default: str = "") -> NameResolver[A
         raise NameResolutionError(f"spec.nameResolution.version: expected v1, found {spec.get('version')!r}")
     try:
         settings: Any = decode_settings(made.settings_type, _texts(spec.get("configuration")))
-        return made(settings, port=port)
+        return made(settings, port=port, cluster_domain=cluster_domain)
     except SettingError as error:
         raise NameResolutionError(f"spec.nameResolution.configuration.{error}") from error
 
