@@ -104,7 +104,8 @@ class _Door(BaseHTTPRequestHandler):
         for name, value in ((VERSION_HEADER, str(API_VERSION)), ("content-length", str(len(body))), *headers):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if body:  # who got a head without one may be gone already
+            self.wfile.write(body)
 
     def address_string(self) -> str:
         return "a Unix socket"
