@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,13 +11,17 @@ from tests.support import images, kubernetes_api_server
 from tests.support.kubernetes_api_server import ApiServer
 from tests.support.kubernetes_client import KubernetesClient
 from tests.support.kubernetes_cluster import Cluster, need_cluster
+from tests.support.kubernetes_instance import cluster_instance, install_kinds
 from tests.support.kubernetes_keeper import kept
 from tests.support.kubernetes_programs import need_programs
 from tests.support.kubernetes_release import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from tests.support.instance import Instance
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +46,25 @@ def namespace(api_server: KubernetesClient) -> Iterator[str]:
     name = api_server.create_namespace()
     yield name
     api_server.delete("namespace", name)
+
+
+@pytest.fixture(scope="session")
+def kinds(api_server: KubernetesClient) -> KubernetesClient:
+    """The control plane with the kinds of the chart."""
+    install_kinds(api_server)
+    return api_server
+
+
+@pytest.fixture
+def many(kinds: KubernetesClient, namespace: str, tmp_path: Path) -> Callable[..., AbstractContextManager[Instance]]:
+    """Start an instance for the apps of the namespace, as administrator."""
+
+    @contextmanager
+    def begin(*flags: str, **options: Any) -> Iterator[Instance]:
+        with cluster_instance(tmp_path / "instance", kinds.kubeconfig, namespace, *flags, **options) as made:
+            yield made
+
+    return begin
 
 
 @pytest.fixture

@@ -11,19 +11,12 @@ import pytest
 
 from tests.support.apps import echo_app
 from tests.support.instance import digest_of
-from tests.support.kubernetes_instance import app, cluster_instance, install_kinds, memory, of_dapr, service
+from tests.support.kubernetes_instance import app, cluster_instance, memory, of_dapr, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.kubernetes
-
-
-@pytest.fixture(scope="session")
-def kinds(api_server):
-    """The control plane with the kinds of the chart."""
-    install_kinds(api_server)
-    return api_server
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 40) -> None:

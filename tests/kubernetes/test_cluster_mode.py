@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.support.calls import ask
-from tests.support.instance import StartError, start, token_of, write_resources
+from tests.support.instance import StartError, start, token_of
 from tests.support.kubernetes_instance import (
+    address,
     app,
     cluster_instance,
+    id_of,
     install_kinds,
     memory,
     metadata,
     of_dapr,
     pod,
     readiness,
-    service,
+    served,
+    until,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.kubernetes
 NAMELESS = {"type": "state.in-memory", "version": "v1", "metadata": [{"name": "", "value": "x"}]}
@@ -31,43 +31,8 @@ NAMELESS = {"type": "state.in-memory", "version": "v1", "metadata": [{"name": ""
 SAVE = b'[{"key":"k","value":1}]'
 
 
-@pytest.fixture(scope="session")
-def kinds(api_server):
-    """The control plane with the kinds of the chart."""
-    install_kinds(api_server)
-    return api_server
-
-
-@pytest.fixture
-def many(kinds, namespace, tmp_path):
-    """Start an instance for the apps of the namespace, as administrator."""
-
-    @contextmanager
-    def begin(*flags: str, **options: Any):
-        with cluster_instance(tmp_path / "instance", kinds.kubeconfig, namespace, *flags, **options) as made:
-            yield made
-
-    return begin
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
-        time.sleep(0.05)
-
-
-def id_of(instance, app_id: str) -> str:
-    return metadata(instance, app_id).get("id", "")
-
-
 def components(instance, app_id: str) -> set[str]:
     return {one["name"] for one in metadata(instance, app_id).get("components", [])}
-
-
-def address(instance, app_id: str) -> tuple[str, int] | None:
-    found = metadata(instance, app_id).get("appConnectionProperties")
-    return (found["channelAddress"], found["port"]) if found else None
 
 
 def test_resources_come_change_and_go(kinds, namespace, many):
@@ -151,76 +116,6 @@ def test_a_wrong_object_stops_no_other(kinds, namespace, many):
         line = instance.wait_for_line("resource refused", after=before, origin=f"Component {namespace}/wrong")
         assert "former version" in line["problem"]
         assert components(instance, "good") == {"right", "wrong"}
-
-
-def test_services_and_pods_are_found(kinds, namespace, many):
-    """Annotated Services, also without pods, and annotated Pods are apps; those with a sidecar, and our own, are not."""
-    kinds.kubectl("create", "secret", "generic", "proof", "-n", namespace, f"--from-literal=token={token_of('asleep')}")
-    kinds.apply(
-        service("asleep-svc", app_id="asleep", app_port="80", api_token_secret="proof"),
-        pod("runner-1", app_id="runner", app_port="8080"),
-        pod("with-sidecar", app_id="sidecar", app_port="80", enabled="true"),
-        service("ours", {"shared.dapr.io/instance": "x"}, app_id="ours", app_port="80"),
-        service("odd", app_id="odd", app_port="http"),
-        namespace=namespace,
-    )
-    with many() as instance:
-        until(lambda: "asleep" in served(instance), "the app of a Service")
-        assert served(instance) == {"asleep": f"http://asleep-svc.{namespace}.svc.cluster.local:80"}
-        refused = instance.wait_for_line("resource refused", origin=f"Service {namespace}/odd")
-        assert "dapr.io/app-port: 'http' is not a whole number" in refused["problem"]
-
-        kinds.run_pod(namespace, "runner-1", address="10.244.1.7")
-        until(lambda: served(instance).get("runner") == "http://10.244.1.7:8080", "the app of a Pod")
-        kinds.kubectl("delete", "pod", "runner-1", "-n", namespace, "--force", "--grace-period=0")
-        until(lambda: "runner" not in served(instance), "an app whose last Pod is gone")
-
-
-def served(instance) -> dict[str, str]:
-    """The apps that the log says are served, and where."""
-    found: dict[str, str] = {}
-    for line in instance.log():
-        if line["msg"] == "app added":
-            found[line["app_id"]] = line.get("channel", "")
-        elif line["msg"] == "app removed":
-            found.pop(line["app_id"], None)
-    return found
-
-
-@pytest.mark.slow
-def test_an_app_resource_counts_before_files_services_and_pods(kinds, namespace, many, tmp_path):
-    """App, file, Service, Pod: what goes uncovers the next, and a second App for one app id is told about."""
-    kinds.apply(app("orders", channel={"port": 1, "address": "10.0.0.1"}), namespace=namespace)
-    kinds.apply(
-        service("svc", app_id="orders", app_port="3"),
-        pod("orders-1", app_id="orders", app_port="4"),
-        namespace=namespace,
-    )
-    kinds.run_pod(namespace, "orders-1", address="10.244.1.8")
-    files = tmp_path / "files"
-    files.mkdir()
-    write_resources(files / "apps.yaml", [app("orders", channel={"port": 2, "address": "10.0.0.2"})])
-    with many(f"--apps={files}") as instance:
-        assert address(instance, "orders") == ("10.0.0.1", 1)
-        told = instance.wait_for_line("resource refused", origin=f"Service {namespace}/svc")
-        assert "with another port" in told["problem"]
-        kinds.apply(app("second", appId="orders"), namespace=namespace)
-        told = instance.wait_for_line("resource refused", origin=f"App {namespace}/second")
-        assert f"is described already by App {namespace}/orders" in told["problem"]
-        kinds.delete("app.shared.dapr.io", "second", namespace)
-        kinds.delete("app.shared.dapr.io", "orders", namespace)
-        until(lambda: address(instance, "orders") == ("10.0.0.2", 2), "the app of the file")
-        write_resources(files / "apps.yaml", [app("other")])
-        until(lambda: id_of(instance, "other") == "other", "the file")
-        channels = [line["problem"] for line in instance.log() if line["msg"] == "defect"]
-        assert channels == []
-        kinds.delete("service", "svc", namespace)
-        until(lambda: len(lines_about(instance, "orders")) >= 4, "the app of the Pod")
-
-
-def lines_about(instance, app_id: str) -> list[dict]:
-    """The lines that say that an app was added or changed."""
-    return [line for line in instance.log() if line["msg"] in ("app added", "app changed") and line["app_id"] == app_id]
 
 
 def test_many_changes_are_few_reloads(kinds, namespace, many):
@@ -324,7 +219,7 @@ def test_a_start_without_the_api_server(own_api_server, tmp_path):
         assert status == 503
         assert "the resources of the cluster are not known yet" in why
         own_api_server.start_server()
-        until(lambda: id_of_or_nothing(instance, "first") == "first", "the start", 90)
+        until(lambda: id_of_or_nothing(instance, "first") == "first", "the start", 150)
         assert readiness(instance) == (200, "ok\n")
     own_api_server.kill_server()
     begun = time.monotonic()
@@ -406,7 +301,7 @@ def test_rights_that_are_exactly_enough(kinds, namespace, tmp_path):
     kinds.run_pod(namespace, "runner", address="10.244.1.5")
     with cluster_instance(tmp_path / "enough", account, namespace) as instance:
         assert id_of(instance, "first") == "first"
-        assert served(instance)["runner"] == "http://10.244.1.5:1"
+        until(lambda: served(instance).get("runner") == "http://10.244.1.5:1", "the app of the Pod")
         assert not [line for line in instance.log() if line["level"] in ("warning", "error")]
 
     kinds.apply(*role([rule("shared.dapr.io", "apps", "list", "watch")]), namespace=namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from tests.support.instance import digest_of, running
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.instance import Instance
     from tests.support.kubernetes_client import KubernetesClient
@@ -85,3 +86,33 @@ def readiness(instance: Instance) -> tuple[int, str]:
     """What `/readyz` says."""
     answer = ask(instance.public, "GET", "/readyz")
     return answer.status, answer.body.decode()
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Wait for a condition of the instance."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+        time.sleep(0.05)
+
+
+def id_of(instance: Instance, app_id: str) -> str:
+    """The app id that the token of this app proves; empty: none."""
+    return metadata(instance, app_id).get("id", "")
+
+
+def address(instance: Instance, app_id: str) -> tuple[str, int] | None:
+    """Where the instance calls an app; `None`: its token proves nothing, or it has no channel."""
+    found = metadata(instance, app_id).get("appConnectionProperties")
+    return (found["channelAddress"], found["port"]) if found else None
+
+
+def served(instance: Instance) -> dict[str, str]:
+    """The apps that the log says are served, and where they were when they came."""
+    found: dict[str, str] = {}
+    for line in instance.log():
+        if line["msg"] == "app added":
+            found[line["app_id"]] = line.get("channel", "")
+        elif line["msg"] == "app removed":
+            found.pop(line["app_id"], None)
+    return found
