@@ -96,9 +96,9 @@ async def test_forbidden(api_server, namespace):
     async with client_of(api_server.kubeconfig_for(token, namespace)) as client:
         assert client.namespace == namespace
         lacks = f"secrets is forbidden: the service account {namespace}/default needs the verb list on secrets"
-        with pytest.raises(Forbidden, match=f"^{lacks} in namespace {namespace}$"):
+        with pytest.raises(Forbidden, match=f"^{lacks} in namespace {namespace}: Role with"):
             await client.list(SECRETS, namespace)
-        with pytest.raises(Forbidden, match=f"^{lacks} cluster-wide$"):
+        with pytest.raises(Forbidden, match=f"^{lacks} cluster-wide: ClusterRole with"):
             await client.list(SECRETS)
         informer = Informer(client, PODS, namespace, changed=lambda: None)
         async with running(informer):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AsyncExitStack
 
+    from dapr_shared.kube.errors import Advise
+
 WATCH_SECONDS: Final = (300, 600)
 """Seconds that the server is asked to keep a watch, at least and at most: spread, so that not all end at once."""
 CHUNK: Final = 250
@@ -50,24 +52,27 @@ class KubeClient:
     or a cluster-scoped kind.
     """
 
-    def __init__(self, config: KubeConfig, *, agent: str = "dapr-shared") -> None:
+    def __init__(self, config: KubeConfig, *, agent: str = "dapr-shared", advise: Advise | None = None) -> None:
+        """`advise` says in errors how a right that is missing is given."""
         self.namespace = config.namespace
         """The pod's own, or that of the kubeconfig's context."""
         self.agent = agent
         """Who we are, in the server's audit log and as the reporter of Events."""
         self.server = config.server
-        self._connection = ApiConnection(config, agent)
+        self._connection = ApiConnection(config, agent, advise)
 
     def __repr__(self) -> str:
         return f"KubeClient({self.server})"
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], *, agent: str = "dapr-shared") -> KubeClient:
+    def from_environment(
+        cls, environ: Mapping[str, str], *, agent: str = "dapr-shared", advise: Advise | None = None
+    ) -> KubeClient:
         """By KUBECONFIG where it is set, else by the pod's service account. Raises `KubeConfigError`.
 
         Blocks, for small files.
         """
-        return cls(config_from(environ), agent=agent)
+        return cls(config_from(environ), agent=agent, advise=advise)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Read the credentials; nothing is sent yet. Raises `KubeConfigError`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from dapr_shared.kube.config import Credentials, KubeConfig
+    from dapr_shared.kube.errors import Advise
     from dapr_shared.kube.objects import JsonObject
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -57,8 +58,9 @@ class Request:
 class ApiConnection:
     """Sends requests to one API server as one identity."""
 
-    def __init__(self, config: KubeConfig, agent: str) -> None:
+    def __init__(self, config: KubeConfig, agent: str, advise: Advise | None = None) -> None:
         self.config = config
+        self._advise = advise
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
         self._credentials: Credentials | None = None
@@ -196,7 +198,7 @@ class ApiConnection:
         wait = answer.headers.get("Retry-After", "")
         seconds = min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else 0.0
         status = cast("JsonObject", body) if isinstance(body, dict) else {}
-        return error_of(asked, answer.status, status, retry_after=seconds)
+        return error_of(asked, answer.status, status, retry_after=seconds, advise=self._advise)
 
     def _failed(self, asked: Asked, error: Exception) -> KubeError:
         return unreachable(asked, self.config.server, _problem(error))

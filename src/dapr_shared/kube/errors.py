@@ -9,11 +9,13 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dapr_shared.kube.objects import JsonObject, ObjectKind
 
 _LONGEST: Final = 400
 """Characters of the server's own text that are shown."""
-_RBAC: Final = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+_RBAC: Final = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) (?:resource|path) "')
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 
 
@@ -43,6 +45,11 @@ class Asked(NamedTuple):
         return f"{self.verb} {self.resource}{name} {self.place}"
 
 
+if TYPE_CHECKING:
+    Advise = Callable[[str, str, str], str]
+    """How a right that is missing is given, in words: of verb, API group and resource, or path."""
+
+
 class KubeError(Exception):
     """The API server did not do what was asked. The message is for operators."""
 
@@ -67,6 +74,9 @@ class Conflict(KubeError):  # noqa: N818
 
 class Forbidden(KubeError):  # noqa: N818
     """403: RBAC does not allow it, or an admission rule refuses it."""
+
+    missing = ""
+    """The verb that RBAC does not allow; empty: the server says something else."""
 
 
 class Gone(KubeError):  # noqa: N818
@@ -95,17 +105,22 @@ _BY_STATUS: Final[dict[int, type[KubeError]]] = {
 }
 
 
-def error_of(asked: Asked, status: int, body: JsonObject, *, retry_after: float = 0.0) -> KubeError:
-    """The error of an answer that is none of 2xx. `body` is a `Status`, or empty where the server sent none."""
+def error_of(
+    asked: Asked, status: int, body: JsonObject, *, retry_after: float = 0.0, advise: Advise | None = None
+) -> KubeError:
+    """The error of an answer that is none of 2xx. `body` is a `Status`, or empty where the server sent none.
+
+    `advise` says how a right that is missing is given.
+    """
     reason = str(body.get("reason") or "")
     said = str(body.get("message") or "").strip()[:_LONGEST]
     row = Unavailable if status >= 500 else _BY_STATUS.get(status, KubeError)
+    if row is Forbidden:
+        return _forbidden(asked, reason, said, retry_after, advise)
     return row(status, reason, _text(asked, status, said), retry_after=retry_after)
 
 
 def _text(asked: Asked, status: int, said: str) -> str:
-    if status == 403:
-        return _forbidden(asked, said)
     if status == 401:
         return f"{asked}: the API server does not accept the credentials (401); the token may have expired"
     if status == 404:
@@ -117,14 +132,24 @@ def _text(asked: Asked, status: int, said: str) -> str:
     return f"{asked}: the API server answered {status}{': ' if said else ''}{said}"
 
 
-def _forbidden(asked: Asked, said: str) -> str:
+def _forbidden(asked: Asked, reason: str, said: str, retry_after: float, advise: Advise | None) -> Forbidden:
     found = _RBAC.search(said)
     if found is None:
-        return f"{asked} is refused: {said or 'the API server says no more (403)'}"
-    return (
-        f"{asked.resource} is forbidden: {account(found['user'])} needs the verb {found['verb']} on {asked.resource}"
-        f" {asked.place}"
+        text = f"{asked} is refused: {said or 'the API server says no more (403)'}"
+        return Forbidden(403, reason, text, retry_after=retry_after)
+    verb, group = found["verb"], asked.kind.group
+    resource = f"{asked.kind.plural}/{asked.subresource}" if asked.subresource else asked.kind.plural
+    what = f'apiGroups: ["{group}"], resources: [{resource}]' if asked.kind.kind else f"nonResourceURLs: [{resource}]"
+    error = Forbidden(
+        403,
+        reason,
+        f"{asked.resource} is forbidden: {account(found['user'])} needs the verb {verb} on {asked.resource}"
+        f" {asked.place}: {'Role' if asked.namespace else 'ClusterRole'} with {{{what}, verbs: [{verb}]}}"
+        f"{'; ' if advise else ''}{advise(verb, group, resource) if advise else ''}",
+        retry_after=retry_after,
     )
+    error.missing = verb
+    return error
 
 
 def account(user: str) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
-from dapr_shared.kube.errors import KubeError, NotFound
+from dapr_shared.kube.errors import Forbidden, KubeError, NotFound
 from dapr_shared.kube.objects import EVENTS, JsonObject, ObjectKind
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ BURST: Final = 20
 """New Events of one object at once, as many as this ..."""
 REFILL: Final = 300.0
 """... and then one in so many seconds."""
+REFUSED_PAUSE: Final = 60.0
+"""Seconds until writing is tried again in a namespace where RBAC has refused it; what is told meanwhile waits, up to `QUEUE`
+Events in all."""
 QUEUE: Final = 500
 """Events that wait to be written at most; more are dropped and counted."""
 _MESSAGE: Final = 1024
@@ -46,6 +49,22 @@ _DEFAULT_NAMESPACE: Final = "default"
 def reference_to(kind: ObjectKind, name: str, namespace: str = "", uid: str = "") -> JsonObject:
     """What an Event is about, where its object is not at hand."""
     return {"apiVersion": kind.api_version, "kind": kind.kind, "name": name, "namespace": namespace, "uid": uid}
+
+
+class _Event(NamedTuple):
+    """One to be written."""
+
+    about: JsonObject
+    type: EventType
+    reason: str
+    message: str
+
+
+class _Refused(NamedTuple):
+    """Why RBAC does not allow a verb in a namespace, and when it is tried again."""
+
+    problem: str
+    again_at: float
 
 
 @dataclass(slots=True)
@@ -95,31 +114,93 @@ class EventRecorder:
         self._clock = clock or _loop_time
         seen = _repeats.setdefault(client, _Repeats())
         self._events, self._budgets = seen.events, seen.budgets
-        self._queue: asyncio.Queue[tuple[JsonObject, EventType, str, str]] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[_Event] = asyncio.Queue(QUEUE)
+        self._refused: dict[tuple[str, str], _Refused] = {}
+        """By verb and namespace."""
+        self._waiting: deque[_Event] = deque()
+        """What may not be written now."""
+        self._failing = False
 
     def tell(self, about: JsonObject, type: EventType, reason: str, message: str) -> None:  # noqa: A002 - Kubernetes' word
         """Have an Event written soon by `run`; never fails and never waits."""
         try:
-            self._queue.put_nowait((_reference(about), type, reason, message))
+            self._queue.put_nowait(_Event(_reference(about), type, reason, message))
         except asyncio.QueueFull:
             self.dropped += 1
 
     async def run(self) -> None:
-        """Write what is told, until cancelled. What fails is dropped, and told to `told` in words."""
+        """Write what is told, until cancelled. What fails is dropped, and told to `told` in words.
+
+        What RBAC does not allow waits instead, which is told once. An empty text tells that all can be written again.
+        """
         while True:
-            about, kind, reason, message = await self._queue.get()
             try:
-                await self.record(about, kind, reason, message)
-            except KubeError as error:
+                async with asyncio.timeout(self._patience()):
+                    event = await self._queue.get()
+            except TimeoutError:
+                waiting, self._waiting = self._waiting, deque()
+                for each in waiting:
+                    await self._write(each)
+            else:
+                await self._write(event)
+
+    def _patience(self) -> float | None:
+        """Seconds until what waits is tried again."""
+        if not self._waiting:
+            return None
+        now = self._clock()
+        refused = (self._refused.get(("create", _namespace(each.about))) for each in self._waiting)
+        return max(min(each.again_at if each else now for each in refused) - now, 0.0)
+
+    async def _write(self, event: _Event) -> None:
+        namespace = _namespace(event.about)
+        refused = self._refused.get(("create", namespace))
+        if refused is not None and self._clock() < refused.again_at:
+            self._keep(event)
+            return
+        try:
+            await self.record(*event)
+        except Forbidden as error:
+            if error.missing == "create":
+                self._keep(event)
+            elif not error.missing:
                 self.dropped += 1
-                if self._failed is not None:
-                    self._failed(error.message)
-                if error.retry_after or error.status == 0:
-                    await asyncio.sleep(max(error.retry_after, 1.0))
-            except Exception as error:  # noqa: BLE001 - an Event that cannot be made must not end the others
-                self.dropped += 1
-                if self._failed is not None:
-                    self._failed(f"a defect: {type(error).__name__}")
+            if not error.missing or self._refuse(error, namespace):
+                self._tell(error.message)
+        except KubeError as error:
+            self.dropped += 1
+            self._tell(error.message)
+            if isinstance(error, NotFound):
+                self._works("create", namespace)  # or never will: the namespace is gone
+            if error.retry_after or error.status == 0:
+                await asyncio.sleep(max(error.retry_after, 1.0))
+        except Exception as error:  # noqa: BLE001 - an Event that cannot be made must not end the others
+            self.dropped += 1
+            self._tell(f"a defect: {type(error).__name__}")
+
+    def _refuse(self, error: Forbidden, namespace: str) -> bool:
+        """Remember what is missing; whether that is new."""
+        known = self._refused.pop((error.missing, namespace), None)
+        self._refused[error.missing, namespace] = _Refused(error.message, self._clock() + REFUSED_PAUSE)
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+        return known is None or known.problem != error.message
+
+    def _keep(self, event: _Event) -> None:
+        self._waiting.append(event)
+        if len(self._waiting) > QUEUE:
+            self._waiting.popleft()
+            self.dropped += 1
+
+    def _works(self, verb: str, namespace: str) -> None:
+        self._refused.pop((verb, namespace), None)
+        if self._failing and not self._refused:
+            self._tell("")
+
+    def _tell(self, problem: str) -> None:
+        self._failing = bool(problem)
+        if self._failed is not None:
+            self._failed(problem)
 
     async def record(self, about: JsonObject, type: EventType, reason: str, message: str) -> None:  # noqa: A002
         """Write an Event about an object or a reference to one, or count its repeat. Raises `KubeError`."""
@@ -147,6 +228,7 @@ class EventRecorder:
             await self._client.patch(EVENTS, known.name, body, _namespace(reference))
         except NotFound:
             return False
+        self._works("patch", _namespace(reference))
         known.unwritten -= count - known.count
         known.count = count
         return True
@@ -179,6 +261,7 @@ class EventRecorder:
             if self._events.get(key) is told:
                 del self._events[key]
             raise
+        self._works("create", _namespace(reference))
 
     def _affordable(self, reference: JsonObject, now: float) -> bool:
         key = _digest(reference)

@@ -37,7 +37,7 @@ _RELEASE: Final = 2.0
 class LeaseHolder:
     """Tries to hold a lease for as long as it runs. `identity` must belong to one process alone.
 
-    `told` is called with each new `problem`. `changed` is called soon after `held` begins or ends; `held` itself is exact at any moment, also after the whole
+    `told` is called with each new `problem`, and with an empty one when there is none any more. `changed` is called soon after `held` begins or ends; `held` itself is exact at any moment, also after the whole
     machine stood still.
     """
 
@@ -92,7 +92,7 @@ class LeaseHolder:
                     await self._try()
                     failures = 0
                     pause = RETRY_PERIOD
-                    self.problem = ""
+                    self._set_problem("")
                 except Conflict:
                     self._lease = None  # somebody else was faster, or our answer was lost: look
                     pause = RETRY_PERIOD / 10
@@ -110,16 +110,18 @@ class LeaseHolder:
             self._tell()
 
     def _tell_problem(self, error: Exception) -> None:
-        before = self.problem
-        self.problem = (
+        self._set_problem(
             error.message
             if isinstance(error, KubeError)
             else f"lease {self.name} in namespace {self.namespace}: the API server did not answer in time"
             if isinstance(error, TimeoutError)
             else f"lease {self.name} in namespace {self.namespace}: what it says cannot be read ({type(error).__name__})"
         )
-        if self._failed is not None and self.problem != before:
-            self._failed(self.problem)
+
+    def _set_problem(self, problem: str) -> None:
+        before, self.problem = self.problem, problem
+        if self._failed is not None and problem != before:
+            self._failed(problem)
 
     def _tell(self) -> None:
         held = self.held

@@ -6,6 +6,7 @@ Beside the request road, step 2: `identity/addresses.py` decides what an address
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.identity.account_apps import ServiceAccount
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from dapr_shared.kube.client import KubeClient
+    from dapr_shared.kube.informer import InformerState
 
     JsonObject = Mapping[str, Any]
 
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
 class WatchedNodePods:
     """Follows the pods of one node in the watched namespaces, whole: their addresses are in their status."""
 
-    def __init__(self, client: KubeClient, node: str, namespaces: Iterable[str]) -> None:
-        """`namespaces`: the empty one means all."""
+    def __init__(
+        self, client: KubeClient, node: str, namespaces: Iterable[str], *, told: Callable[[str, InformerState], None]
+    ) -> None:
+        """`namespaces`: the empty one means all. `told` hears of each how following it goes."""
+        node_only = f"spec.nodeName={node}"
         self._informers = [
-            Informer(client, PODS, namespace, field_selector=f"spec.nodeName={node}", changed=self._forget)
-            for namespace in namespaces
+            Informer(client, PODS, name, field_selector=node_only, changed=self._forget, told=partial(told, name))
+            for name in namespaces
         ]
         self._index: dict[str, list[PodAtAddress]] | None = None
 

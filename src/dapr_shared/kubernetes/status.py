@@ -155,7 +155,8 @@ class StatusWriter:
     ) -> None:
         """`apps`: the objects as they are at the API server; `report`: what is known of one, `None`: nothing yet.
 
-        `turned` is told what an Event should say, `failed` why a status could not be written, once until it can.
+        `turned` is told what an Event should say, `failed` why a status could not be written, once, and nothing (an
+        empty text) when it can again.
         """
         self._client = client
         self._kind = kind
@@ -200,26 +201,38 @@ class StatusWriter:
                 pause = LOOK
 
     def _tell(self, problem: str) -> None:
-        if problem and problem != self._problem:
+        before, self._problem = self._problem, problem
+        if problem != before:
             self._failed(problem)
-        self._problem = problem
 
     async def look(self) -> None:
-        """Write what differs, where this instance is the holder. Raises `KubeError`."""
+        """Write what differs, where this instance is the holder. Raises `KubeError`.
+
+        Where a namespace refuses (RBAC) those of the others are written first.
+        """
         if not self._holder():
             self._written.clear()  # the next time it holds, what stands there is what counts
             return
         apps = list(self._apps())
         known = {_uid(app) for app in apps}
         self._written = {uid: written for uid, written in self._written.items() if uid in known}
+        refused: dict[str, Forbidden] = {}
         for number, app in enumerate(apps):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # a thousand apps are ten milliseconds, in which requests would wait
+            namespace = app["metadata"].get("namespace", "")
+            if namespace in refused:
+                continue
             report = await self._report(app)
-            if report is not None and await self._bring(app, report):
-                await asyncio.sleep(1 / WRITES_PER_SECOND)
+            try:
+                if report is not None and await self._bring(app, report):
+                    await asyncio.sleep(1 / WRITES_PER_SECOND)
+            except Forbidden as error:
+                refused[namespace] = error
             if not self._holder():
                 return
+        if refused:
+            raise next(iter(refused.values()))
 
     async def _bring(self, app: JsonObject, report: AppReport) -> bool:
         """Write the status of one App, where it differs; whether the API server was asked."""

@@ -7,10 +7,11 @@ changes. While the API server is away, what is known stays.
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from dapr_shared.kube.errors import Forbidden, KubeError, NotFound
-from dapr_shared.kube.informer import Informer, InformerState
+from dapr_shared.kube.informer import SPREAD, Informer, InformerState
 from dapr_shared.kube.objects import PODS, SERVICES, ObjectKey, ObjectKind, version_of
 from dapr_shared.kubernetes.discovery import Object, describes_app
 
@@ -23,6 +24,8 @@ _AT_ONCE = 16
 """Pods that are read at a time."""
 _AGAIN = 5.0
 """Seconds until a pod is read again that could not be."""
+REFUSED_AGAIN = 30.0
+"""The same where RBAC does not allow it."""
 
 
 class Followed(NamedTuple):
@@ -32,6 +35,8 @@ class Followed(NamedTuple):
     namespace: str
     """Empty: all namespaces."""
     state: InformerState
+    whole: bool = False
+    """It is about reading single objects of the kind whole, not about following it."""
 
     @property
     def settled(self) -> bool:
@@ -57,7 +62,9 @@ class ClusterWatch:
         self._told = told
         self._informers: dict[tuple[ObjectKind, str], Informer] = {}
         self._pods: dict[ObjectKey, Object] = {}
-        self._pod_problem = ""
+        self._pod_problems: dict[str, str] = {}
+        """Why pods cannot be read whole, by namespace."""
+        self._again: asyncio.TimerHandle | None = None
         for kind in kinds:
             metadata = kind in (SERVICES, PODS)
             for namespace in namespaces:
@@ -99,7 +106,10 @@ class ClusterWatch:
         return None
 
     async def pods(self) -> list[Object]:
-        """The pods that describe apps, whole. One that cannot be read now is as it was."""
+        """The pods that describe apps, whole. One that cannot be read now is as it was, and is read again later.
+
+        Where one of a namespace is refused the others are not asked for.
+        """
         known = {
             key: item
             for (kind, _), each in self._informers.items()
@@ -107,34 +117,52 @@ class ClusterWatch:
             for key, item in each.objects.items()
         }
         at_once = asyncio.Semaphore(_AT_ONCE)
-        problem = ""
+        problems: dict[str, str] = {}
+        unknown: set[str] = set()
 
         async def read(key: ObjectKey, item: Object) -> Object | None:
-            nonlocal problem
             before = self._pods.get(key)
             if before is not None and version_of(before) == version_of(item) and _uid(before) == _uid(item):
                 return before
             async with at_once:
+                if key.namespace in problems:
+                    return before
                 try:
                     return await self._client.get(PODS, key.name, key.namespace)
                 except NotFound:
                     return None
                 except Forbidden as error:
-                    problem = error.message
+                    problems[key.namespace] = error.message
                 except KubeError:
-                    self._look_again()
+                    unknown.add(key.namespace)
                 return before
 
         keys = sorted(known)
         found = await asyncio.gather(*(read(key, known[key]) for key in keys))
         self._pods = {key: pod for key, pod in zip(keys, found, strict=True) if pod is not None}
-        if problem != self._pod_problem:
-            self._pod_problem = problem
-            self._told(Followed(PODS, "", InformerState(synced=True, refused=bool(problem), problem=problem)))
+        if unknown or problems:
+            self._look_again(_AGAIN if unknown else REFUSED_AGAIN)
+        still = {name: text for name, text in self._pod_problems.items() if name in unknown}
+        self._tell_of_pods({**still, **problems})
         return list(self._pods.values())
 
-    def _look_again(self) -> None:
-        asyncio.get_running_loop().call_later(_AGAIN, self._changed)
+    def _tell_of_pods(self, problems: dict[str, str]) -> None:
+        before, self._pod_problems = self._pod_problems, problems
+        for namespace in sorted(before.keys() | problems.keys()):
+            problem = problems.get(namespace, "")
+            if problem != before.get(namespace, ""):
+                state = InformerState(synced=True, refused=bool(problem), problem=problem)
+                self._told(Followed(PODS, namespace, state, whole=True))
+
+    def _look_again(self, seconds: float) -> None:
+        """Have all read again after about so long, or sooner if that was wanted before."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds * random.uniform(*SPREAD)  # noqa: S311 - spreads load
+        if self._again is not None and loop.time() < self._again.when() <= at:
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._again = loop.call_at(at, self._changed)
 
     def _teller(self, kind: ObjectKind, namespace: str) -> Callable[[InformerState], None]:
         def told(state: InformerState) -> None:

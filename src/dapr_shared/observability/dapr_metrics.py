@@ -445,6 +445,11 @@ class DaprMetrics:
             "Writes to the Kubernetes API server that failed: status, event, lease.",
             ["object"],
         )
+        self.cluster_write_failing = gauge(
+            own + "cluster_write_failing",
+            "1 while writing to the Kubernetes API server fails, else 0: status, event, lease.",
+            ["object"],
+        )
         self.resource_notices = counter(own + "resource_notices_total", "Parts of resources that were ignored.")
         self.component_warnings = counter(
             own + "component_warnings_total", "Components opened although something looks wrong.", ["component"]

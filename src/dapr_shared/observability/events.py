@@ -460,13 +460,13 @@ class Events:
         self.metrics.cluster_reachable.child().set(1)
         self._resources.info("the API server answers", server=server)
 
-    def cluster_refused(self, resource: str, namespace: str, problem: str) -> None:
-        """A kind may not be read; what is wrong with the role stands in the problem. Told until it changes."""
+    def cluster_refused(self, resource: str, namespace: str, problem: str, *, known: bool) -> None:
+        """A kind may not be read, or not any further (`known`); the problem says what a role lacks. Told once."""
         self.metrics.cluster_kinds.child(resource, "refused").inc()
+        what = "read any further, what is known of it is served" if known else "read, the others are served"
         self._resources.error(
-            "a kind of the cluster cannot be read, the others are served",
-            resource=resource, **_given(namespace=namespace), problem=problem,
-        )  # fmt: skip
+            f"a kind of the cluster cannot be {what}", resource=resource, **_given(namespace=namespace), problem=problem
+        )
 
     def cluster_kind_absent(self, resource: str) -> None:
         """A kind is not installed in the cluster."""
@@ -489,9 +489,15 @@ class Events:
     def cluster_write_failed(self, what: str, problem: str) -> None:
         """A `status`, `event` or `lease` could not be written; apps are served all the same, and it is tried again."""
         self.metrics.cluster_write_failures.child(what).inc()
+        self.metrics.cluster_write_failing.child(what).set(1)
         held = self._limiter.held_back("cluster_write_failed", what, problem)
         if held is not None:
             self._resources.warning("not written to the cluster", object=what, problem=problem, **_held(held))
+
+    def cluster_written(self, what: str) -> None:
+        """What could not be written for a while can be."""
+        self.metrics.cluster_write_failing.child(what).set(0)
+        self._resources.info("written to the cluster again", object=what)
 
     def resource_notice(self, notice: str) -> None:
         """Something in the resources was ignored, as Dapr ignores it too. Told once for each place."""

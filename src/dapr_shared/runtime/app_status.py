@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dapr_shared.kube.events import EventRecorder
@@ -57,11 +58,9 @@ class AppStatus:
             os.environ.get("NAMESPACE") or sources.client.namespace,
             f"{pod[:_LONGEST_NAME]}_{secrets.token_hex(4)}",
             changed=self._holder_changed,
-            told=lambda problem: events.cluster_write_failed("lease", problem),
+            told=partial(self._tell_of_writing, "lease"),
         )
-        self._recorder = EventRecorder(
-            sources.client, host=pod, told=lambda problem: events.cluster_write_failed("event", problem)
-        )
+        self._recorder = EventRecorder(sources.client, host=pod, told=partial(self._tell_of_writing, "event"))
         self._writer = StatusWriter(
             sources.client,
             APPS,
@@ -69,7 +68,7 @@ class AppStatus:
             self._report,
             holder=lambda: self.lease.held,
             turned=self._turned,
-            failed=lambda problem: events.cluster_write_failed("status", problem),
+            failed=partial(self._tell_of_writing, "status"),
         )
         refusals.on_change.append(self._refused)
 
@@ -79,6 +78,12 @@ class AppStatus:
             tasks.create_task(self.lease.run(), name="lease of the status of apps")
             tasks.create_task(self._recorder.run(), name="events of the cluster")
             tasks.create_task(self._writer.run(), name="status of apps")
+
+    def _tell_of_writing(self, what: str, problem: str) -> None:
+        if problem:
+            self._events.cluster_write_failed(what, problem)
+        else:
+            self._events.cluster_written(what)
 
     def _holder_changed(self) -> None:
         self._events.status_holder(held=self.lease.held)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dapr_shared.components.kubernetes.secrets import CREDENTIALS, read_secret
 from dapr_shared.core.clock import SystemClock
 from dapr_shared.core.ids import DEFAULT_NAMESPACE
+from dapr_shared.core.rights import advice
 from dapr_shared.identity.addresses import AddressIdentity
 from dapr_shared.identity.cluster_keys import ClusterKeys
 from dapr_shared.identity.review_limit import ReviewLimit
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AsyncExitStack
 
+    from dapr_shared.kube.informer import InformerState
     from dapr_shared.observability.events import Events
     from dapr_shared.runtime.settings import Settings
 
     FindPod = Callable[[str, str], Mapping[str, Any] | None]
+
+_NODE_PODS = "pods of this node"
+"""What addresses need."""
 
 
 class ClusterAccess:
@@ -49,11 +54,13 @@ class ClusterAccess:
         )
         self._namespaces = ("",) if ALL_NAMESPACES in namespaces else namespaces
         self._node_pods: WatchedNodePods | None = None
+        self._told: dict[str, str] = {}
+        """Why the pods of this node may not be followed, by namespace."""
         if settings.identify_by_address:
             node = os.environ.get("NODE_NAME", "")
             if not node:
                 raise SettingsError("--identify-by-address needs the variable NODE_NAME: whose addresses are meant")
-            self._node_pods = WatchedNodePods(client, node, self._namespaces)
+            self._node_pods = WatchedNodePods(client, node, self._namespaces, told=self._hear_node_pods)
             self.addresses = AddressIdentity(self._node_pods)
         if settings.service_account_audience:
             self.service_accounts = self._accounts(settings)
@@ -99,6 +106,15 @@ class ClusterAccess:
     def _pod(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         return self._watched_pod(namespace, name) if self._watched_pod is not None else None
 
+    def _hear_node_pods(self, namespace: str, state: InformerState) -> None:
+        """Tell what RBAC does not allow, once until it does; until then addresses prove nothing."""
+        now = state.problem if state.refused else ""
+        before, self._told[namespace] = self._told.get(namespace, ""), now
+        if now and now != before:
+            self._events.cluster_refused(_NODE_PODS, namespace, now, known=False)
+        elif before and not now:
+            self._events.cluster_followed(_NODE_PODS, namespace)
+
     def _reviewed(self, outcome: str, problem: str) -> None:
         if problem:
             self._events.token_review_failed(problem)
@@ -115,6 +131,6 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
 def cluster_access(settings: Settings, events: Events) -> ClusterAccess:
     """The way to the API server in cluster mode. Raises `SettingsError` where there is none. Blocks for small files."""
     try:
-        return ClusterAccess(settings, events, KubeClient.from_environment(os.environ))
+        return ClusterAccess(settings, events, KubeClient.from_environment(os.environ, advise=advice))
     except KubeConfigError as error:
         raise SettingsError(f"--mode=kubernetes: {error}") from error

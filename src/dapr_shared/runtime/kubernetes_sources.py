@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dapr_shared.core.ids import DEFAULT_NAMESPACE, AppRef
+from dapr_shared.core.rights import advice
 from dapr_shared.kube.client import KubeClient
 from dapr_shared.kube.errors import KubeConfigError
 from dapr_shared.kube.objects import PODS, SERVICES
@@ -95,7 +96,7 @@ class KubernetesSources(Sources):
         self._files = FileReader(self.paths, default_namespace=self._namespace)
         self._addresses: dict[AppRef, str] = {}
         """Of the pods that stand for apps."""
-        self._told: dict[tuple[str, str], str] = {}
+        self._told: dict[tuple[str, str, bool], str] = {}
         self._known = False
         self._missing = ""
         self._told_away = False
@@ -125,15 +126,17 @@ class KubernetesSources(Sources):
         self._watch.start(background)
 
     async def wait_known(self, waiting: Callable[[str], None]) -> None:
-        """Wait until each kind is known, or may not be read. Raises `ClusterError` for an instance of one app."""
+        """Wait until each kind is known, or may not be read; that raises `ClusterError` for an instance of one app."""
         try:
             async with asyncio.timeout(None if self.multi_app else PATIENCE):
                 await self._wait_settled(waiting)
         except TimeoutError:
             raise ClusterError(f"no answer within {PATIENCE:g} s: {self._missing}") from None
-        refused = next((each.state.problem for each in self._watch.followed() if each.state.refused), "")
-        if refused and not self.multi_app:
-            raise ClusterError(refused)
+        if not self.multi_app:
+            for each in self._watch.followed():
+                # What was listed is known; that it may not be followed is told, and no reason not to serve.
+                if each.state.refused and not each.state.synced:
+                    raise ClusterError(each.state.problem)
         self._known = True
         self._events.metrics.cluster_reachable.child().set(1)
 
@@ -292,13 +295,15 @@ class KubernetesSources(Sources):
         """Tell what may not be read, and which kinds are not installed, once until it changes."""
         self._settling.set()
         state = followed.state
-        key = followed.kind.resource, followed.namespace
+        key = followed.kind.resource, followed.namespace, followed.whole
         now = state.problem if state.refused else "" if state.installed else "not installed"
         before = self._told.get(key, "")
         if now != before:
             self._told[key] = now
             if state.refused:
-                self._events.cluster_refused(followed.kind.resource, followed.namespace, state.problem)
+                self._events.cluster_refused(
+                    followed.kind.resource, followed.namespace, state.problem, known=state.synced
+                )
             elif not state.installed:
                 self._events.cluster_kind_absent(followed.kind.resource)
             else:
@@ -312,7 +317,7 @@ class KubernetesSources(Sources):
 def cluster_client() -> KubeClient:
     """A client of the API server that the environment names. Raises `SettingsError` where it names none."""
     try:
-        return KubeClient.from_environment(os.environ)
+        return KubeClient.from_environment(os.environ, advise=advice)
     except KubeConfigError as error:
         raise SettingsError(f"--mode=kubernetes: {error}") from error
 

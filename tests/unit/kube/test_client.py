@@ -8,8 +8,18 @@ from aiohttp import web
 from dapr_shared.kube import client as client_module
 from dapr_shared.kube import connection
 from dapr_shared.kube.config import Material
-from dapr_shared.kube.errors import Conflict, Forbidden, Gone, KubeError, NotFound, Unauthorized, Unavailable
-from dapr_shared.kube.objects import CONFIG_MAPS, PODS, SECRETS, SERVICES, ObjectKind, custom
+from dapr_shared.kube.errors import (
+    Asked,
+    Conflict,
+    Forbidden,
+    Gone,
+    KubeError,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    error_of,
+)
+from dapr_shared.kube.objects import CONFIG_MAPS, ISSUER_KEYS, PODS, SECRETS, SERVICES, ObjectKind, custom
 from tests.support.fake_kube import TOKEN, refused, status_of
 
 APPS: ObjectKind = custom("shared.example.io", "v1", "apps", "App")
@@ -199,7 +209,7 @@ async def test_writes(server, client):
 
 
 async def test_forbidden(server, client):
-    """A refusal by RBAC names who needs which verb on what, and where."""
+    """A refusal by RBAC names who needs which verb on what, and where, and the rule that a role needs."""
     said = (
         'pods is forbidden: User "system:serviceaccount:shop:dapr" cannot list resource "pods" in API group ""'
         ' in the namespace "shop"'
@@ -208,17 +218,42 @@ async def test_forbidden(server, client):
     with pytest.raises(Forbidden) as caught:
         await client.list(PODS, "shop")
     assert str(caught.value) == (
-        "pods is forbidden: the service account shop/dapr needs the verb list on pods in namespace shop"
+        "pods is forbidden: the service account shop/dapr needs the verb list on pods in namespace shop: "
+        'Role with {apiGroups: [""], resources: [pods], verbs: [list]}'
     )
-    with pytest.raises(Forbidden, match="the verb list on pods cluster-wide"):
+    assert caught.value.missing == "list"
+    with pytest.raises(Forbidden, match="the verb list on pods cluster-wide: ClusterRole with"):
         await client.list(PODS)
+
+
+async def test_forbidden_path(server, client):
+    """A refused path of the API server is named with its verb too."""
+    said = 'forbidden: User "system:serviceaccount:shop:dapr" cannot get path "/openid/v1/jwks"'
+    server.refuse = lambda _request: refused(403, "Forbidden", said)
+    with pytest.raises(Forbidden) as caught:
+        await client.published(ISSUER_KEYS)
+    assert str(caught.value) == (
+        "/openid/v1/jwks is forbidden: the service account shop/dapr needs the verb get on /openid/v1/jwks cluster-wide: "
+        "ClusterRole with {nonResourceURLs: [/openid/v1/jwks], verbs: [get]}"
+    )
+
+
+def test_advice():
+    """A client that is told how rights are given says so, with the verb, group and resource that the server has named."""
+    body = {"message": 'User "u" cannot patch resource "apps/status" in API group "shared.example.io"'}
+    asked = Asked("patch", APPS, "shop", "tea", "status")
+    error = error_of(asked, 403, body, advise=lambda *what: f"ask for {what}")
+    assert str(error).endswith(
+        "resources: [apps/status], verbs: [patch]}; ask for ('patch', 'shared.example.io', 'apps/status')"
+    )
 
 
 async def test_forbidden_by_admission(server, client):
     """A refusal that RBAC has no part in keeps the server's words."""
     server.refuse = lambda _request: refused(403, "Forbidden", 'pods "x" is forbidden: exceeded quota')
-    with pytest.raises(Forbidden, match=r"create pods in namespace shop is refused: .*exceeded quota"):
+    with pytest.raises(Forbidden, match=r"create pods in namespace shop is refused: .*exceeded quota") as caught:
         await client.create(PODS, {"metadata": {"name": "x"}}, "shop")
+    assert not caught.value.missing
 
 
 async def test_unknown_kind(client):

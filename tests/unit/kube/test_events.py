@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,13 +136,102 @@ async def test_tell(written, client, monkeypatch):
     task = asyncio.create_task(recorder.run())
     try:
         async with asyncio.timeout(5):
-            while len(problems) < 2:  # noqa: ASYNC110
+            while not problems:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             assert "needs the verb create on events in namespace shop" in problems[0]
-            written.refuse = lambda _request: None
-            recorder.tell(APP, "Normal", "Accepted", "2")
-            while not written.written():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@pytest.fixture
+async def telling(written, client, monkeypatch):
+    """A recorder that runs with short pauses, and what it has told."""
+    monkeypatch.setattr(events_module, "REFUSED_PAUSE", 0.02)
+    monkeypatch.setattr(events_module, "REPEAT_INTERVAL", 0.0)
+    problems: list[str] = []
+    recorder = EventRecorder(client, told=problems.append)
+    task = asyncio.create_task(recorder.run())
+    yield SimpleNamespace(server=written, recorder=recorder, problems=problems)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def rbac(verb: str, namespace: str = "shop"):
+    """Refuses a verb on Events in a namespace as RBAC does."""
+    method = {"create": "POST", "patch": "PATCH"}[verb]
+    said = f'events is forbidden: User "u" cannot {verb} resource "events" in API group ""'
+
+    def refuse(request):
+        here = request.method == method and f"/namespaces/{namespace}/" in request.path
+        return refused(403, "Forbidden", said) if here else None
+
+    return refuse
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_refused_events_wait(telling):
+    """What RBAC refuses is told once, waits, is tried again, and is written when the right is there, which is told too."""
+    telling.server.refuse = rbac("create")
+    for number in range(3):
+        telling.recorder.tell(APP, "Normal", "Accepted", f"{number}")
+    telling.recorder.tell(reference_to(APPS, "coffee", "bar"), "Normal", "Accepted", "elsewhere")
+    await until(lambda: len(telling.server.written()) == 1)
+    tried = telling.server.counted("POST", "events")
+    await until(lambda: telling.server.counted("POST", "events") > tried + 1)
+    (problem,) = telling.problems
+    assert "needs the verb create on events in namespace shop" in problem
+    telling.server.refuse = lambda _request: None
+    await until(lambda: len(telling.server.written()) == 4)
+    assert {event["message"] for event in telling.server.written()} == {"elsewhere", "0", "1", "2"}
+    assert telling.problems[1:] == [""]
+    assert telling.recorder.dropped == 0
+
+
+async def test_a_pause_after_a_refusal(telling, monkeypatch):
+    """A namespace that refuses is asked once in a pause, however many Events there are; what waits is bounded."""
+    monkeypatch.setattr(events_module, "REFUSED_PAUSE", 60.0)
+    monkeypatch.setattr(events_module, "QUEUE", 3)
+    telling.server.refuse = rbac("create")
+    for number in range(8):
+        telling.recorder.tell(APP, "Normal", "Accepted", f"{number}")
+        await until(telling.recorder._queue.empty)
+    telling.recorder.tell(reference_to(APPS, "coffee", "bar"), "Normal", "Accepted", "elsewhere")
+    await until(telling.server.written)
+    assert telling.server.counted("POST", "events") == 2
+    assert telling.recorder.dropped == 5
+
+
+async def test_a_refused_repeat(telling):
+    """Without the verb patch new Events are written all the same; the repeats are counted when it is there again."""
+    telling.server.refuse = rbac("patch")
+    for _ in range(3):
+        telling.recorder.tell(APP, "Normal", "Accepted", "yes")
+    await until(lambda: telling.server.counted("PATCH", "events") == 2)
+    telling.recorder.tell(APP, "Normal", "Ready", "yes")
+    await until(lambda: len(telling.server.written()) == 2)
+    (problem,) = telling.problems
+    assert "needs the verb patch on events in namespace shop" in problem
+    telling.server.refuse = lambda _request: None
+    telling.recorder.tell(APP, "Normal", "Accepted", "yes")
+    await until(lambda: telling.problems[1:] == [""])
+    assert sorted(event["count"] for event in telling.server.written()) == [1, 4]
+
+
+async def test_a_namespace_that_is_gone(telling):
+    """What waits for a namespace that is deleted meanwhile is dropped, and holds up no other."""
+    telling.server.refuse = rbac("create")
+    telling.recorder.tell(APP, "Normal", "Accepted", "yes")
+    await until(lambda: telling.problems)
+    telling.server.refuse = lambda request: (
+        refused(404, "NotFound", "no") if "/namespaces/shop/" in request.path else None
+    )
+    await until(lambda: telling.recorder.dropped == 1)
+    telling.recorder.tell(reference_to(APPS, "coffee", "bar"), "Normal", "Accepted", "elsewhere")
+    await until(telling.server.written)
+    assert telling.recorder._patience() is None

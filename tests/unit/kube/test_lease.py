@@ -220,10 +220,11 @@ async def test_run_with_a_lease_that_is_deleted(leases, client, quick):
 
 
 async def test_run_forbidden(leases, client, quick):
-    """What RBAC does not allow is told in words."""
+    """What RBAC does not allow is told in words, once, and so is that it is allowed again."""
     said = 'leases is forbidden: User "system:serviceaccount:shop:dapr" cannot get resource "leases" in API group "x"'
     leases.refuse = lambda _request: refused(403, "Forbidden", said)
-    one = LeaseHolder(client, "status", "shop", "one")
+    told: list[str] = []
+    one = LeaseHolder(client, "status", "shop", "one", told=told.append)
     task = asyncio.create_task(one.run())
     await _until(lambda: one.problem)
     assert (
@@ -231,4 +232,7 @@ async def test_run_forbidden(leases, client, quick):
         in one.problem
     )
     assert not one.held
+    leases.refuse = lambda _request: None
+    await _until(lambda: one.held)
     await _end(task)
+    assert [bool(text) for text in told] == [True, False]

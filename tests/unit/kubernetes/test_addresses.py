@@ -34,7 +34,9 @@ async def test_pods_of_the_node_by_their_addresses():
         server.put(PODS, "host", "shop", **pod("10.0.0.5", hostNetwork=True))
         server.put(PODS, "ended", "shop", **pod("10.244.1.8", phase="Succeeded"))
         server.put(PODS, "starting", "shop", **pod("", phase="Pending"))
-        pods = WatchedNodePods(await server.client(stack), "node1", ("shop",))
+        told = []
+        client = await server.client(stack)
+        pods = WatchedNodePods(client, "node1", ("shop",), told=lambda *state: told.append(state))
         with pytest.raises(NotVerifiableError):
             pods.at("10.244.1.7")
         tasks = []
@@ -58,6 +60,7 @@ async def test_pods_of_the_node_by_their_addresses():
             return False
 
         await until(behind)
+        assert [(name, bool(state.problem)) for name, state in told] == [("shop", False), ("shop", True)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -197,8 +197,22 @@ async def test_an_app_made_anew(cluster):
     assert cluster.turned == []
 
 
+async def test_one_namespace_refuses(cluster):
+    """Where RBAC refuses in one namespace, it is asked once there, and the Apps of others have their status."""
+    said = 'apps is forbidden: User "u" cannot patch resource "apps/status" in API group "x"'
+    for namespace in ("bar", "shop"):
+        for name in ("coffee", "tea"):
+            cluster.server.put(APPS, name, namespace)
+    cluster.server.refuse = lambda request: refused(403, "Forbidden", said) if "/bar/" in request.path else None
+    with pytest.raises(Forbidden, match="in namespace bar"):
+        await cluster.writer.look()
+    assert cluster.status("tea") is not None
+    assert cluster.status("coffee") is not None
+    assert sum("/bar/" in path for _verb, path, _query in cluster.server.requests) == 1
+
+
 async def test_refused_and_away(cluster, monkeypatch):
-    """What cannot be written is told once, tried again, and told anew after it had worked."""
+    """What cannot be written is told once and tried again; that it can be written again is told too."""
     monkeypatch.setattr(status_module, "QUIET", 0.001)
     monkeypatch.setattr(status_module, "LOOK", 0.005)
     monkeypatch.setattr(status_module, "REFUSED_PAUSE", 0.005)
@@ -224,6 +238,7 @@ async def test_refused_and_away(cluster, monkeypatch):
             cluster.writer.kick()
             while not cluster.status("tea")["ready"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
+            assert cluster.failed == [problem, ""]
     finally:
         task.cancel()
         await asyncio.wait([task])

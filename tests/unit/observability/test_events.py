@@ -244,9 +244,21 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
     ),
     (
         "cluster_refused",
-        lambda e: e.cluster_refused("pods", "shop", "no"),
+        lambda e: e.cluster_refused("pods", "shop", "no", known=False),
         "[error  ] dapr.runtime.resources: a kind of the cluster cannot be read, the others are served resource=pods namespace=shop problem=no",
         'cluster_kinds_total{resource="pods",state="refused"} 1',
+    ),
+    (
+        "cluster_refused",
+        lambda e: e.cluster_refused("pods", "shop", "no", known=True),
+        "[error  ] dapr.runtime.resources: a kind of the cluster cannot be read any further, what is known of it is served resource=pods namespace=shop problem=no",
+        'cluster_kinds_total{resource="pods",state="refused"} 1',
+    ),
+    (
+        "cluster_written",
+        lambda e: e.cluster_written("lease"),
+        "[info   ] dapr.runtime.resources: written to the cluster again object=lease",
+        'cluster_write_failing{object="lease"} 0',
     ),
     (
         "status_holder",

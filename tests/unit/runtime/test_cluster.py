@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode, urlsafe_b64decode
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,12 +12,14 @@ import pytest
 from dapr_shared._proto import runtime_pb
 from dapr_shared.components.kubernetes.secrets import CREDENTIALS
 from dapr_shared.kube.objects import PODS, SECRETS, TOKEN_REVIEWS
+from dapr_shared.observability.dapr_metrics import DaprMetrics
+from dapr_shared.observability.events import Events
 from dapr_shared.runtime.apps import AppsError
 from dapr_shared.runtime.cluster import cluster_access
-from dapr_shared.runtime.settings import Settings, SettingsError
+from dapr_shared.runtime.settings import Settings, SettingsError, check
 from dapr_shared.wire.grpc.interface import GrpcError
 from tests.support.cluster_tokens import AUDIENCE, claims, rsa_key, signed
-from tests.support.fake_kube import TOKEN, FakeKube
+from tests.support.fake_kube import TOKEN, FakeKube, refused
 from tests.support.inprocess import inprocess
 from tests.support.kubernetes_secrets import kubeconfig
 
@@ -221,3 +224,29 @@ async def test_a_cluster_that_cannot_be_found(monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     with pytest.raises(SettingsError, match=r"--mode=kubernetes: .*absent"):
         cluster_access(Settings(mode="kubernetes"), None)
+
+
+async def test_pods_of_the_node_that_may_not_be_followed(server, monkeypatch):
+    """Addresses need the pods of the node: that they may not be followed is told once, and that they may again."""
+    monkeypatch.setenv("NODE_NAME", "node1")
+    said = 'pods is forbidden: User "system:serviceaccount:shop:dapr" cannot list resource "pods" in API group ""'
+    monkeypatch.setattr("dapr_shared.kube.informer.PAUSES", (0.01, 0.02))
+    server.refuse = lambda _request: refused(403, "Forbidden", said)
+    told: list[tuple] = []
+    events = Events(DaprMetrics(), lambda _: None)
+    events.cluster_refused = lambda *given, **_: told.append(("refused", *given))
+    events.cluster_followed = lambda *given: told.append(("followed", *given))
+    access = cluster_access(check(Settings(mode="kubernetes", identify_by_address=True)), events)
+    async with AsyncExitStack() as stack, asyncio.timeout(5):
+        await access.start(stack)
+        while len(server.requests) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        server.refuse = lambda _request: None
+        while len(told) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert [line[:3] for line in told] == [
+        ("refused", "pods of this node", "shop"),
+        ("followed", "pods of this node", "shop"),
+    ]
+    for words in ("shop/dapr needs the verb list on pods in namespace shop", "the chart gives it by its role"):
+        assert words in told[0][3]

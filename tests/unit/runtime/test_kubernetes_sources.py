@@ -10,14 +10,17 @@ import yaml
 
 from dapr_shared.core.ids import AppRef
 from dapr_shared.kube.errors import Unavailable
+from dapr_shared.kube.informer import InformerState
 from dapr_shared.kube.objects import PODS, SERVICES, ObjectKey
 from dapr_shared.kubernetes.resources import APPS, COMPONENTS, CONFIGURATIONS
+from dapr_shared.kubernetes.watching import Followed
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.resources.errors import ResourceErrors
 from dapr_shared.runtime import kubernetes_sources
 from dapr_shared.runtime.kubernetes_sources import KubernetesSources
 from dapr_shared.runtime.settings import Settings, SettingsError, check
+from dapr_shared.runtime.sources import ClusterError
 
 STORE = {"type": "state.in-memory", "version": "v1", "metadata": []}
 
@@ -52,6 +55,9 @@ class Cluster:
     def __init__(self, sources: KubernetesSources, client: FakeClient) -> None:
         self.sources, self.client = sources, client
         self.version = 0
+        self.told: list[tuple[str, tuple, dict]] = []
+        for name in ("cluster_refused", "cluster_followed"):
+            setattr(sources._events, name, lambda *given, _name=name, **more: self.told.append((_name, given, more)))
 
     def put(self, kind, name: str, spec: dict | None = None, *, annotations: dict | None = None, **top) -> dict:
         self.version += 1
@@ -133,6 +139,47 @@ async def test_a_pod_that_cannot_be_read_is_as_it_was(cluster, monkeypatch):
         await found.sources._changed.wait()
     found.client.away = False
     assert await found.apps() == {"orders": "10.0.0.9"}
+
+
+def _say(found: Cluster, kind, state: InformerState, *, others: InformerState) -> None:
+    """What the informers of all kinds say of themselves."""
+    for (each, _), informer in found.sources._watch._informers.items():
+        informer.state = state if each is kind else others
+
+
+@pytest.mark.parametrize("app_id", ["orders", ""])
+async def test_a_list_that_is_refused(cluster, app_id):
+    """An instance of one app does not start where a kind may not be listed, and says why; one of many serves the rest."""
+    found = cluster(app_id=app_id)
+    _say(found, COMPONENTS, InformerState(problem="needs list", refused=True), others=InformerState(synced=True))
+    if app_id:
+        with pytest.raises(ClusterError, match="needs list"):
+            await found.sources.wait_known(lambda _: None)
+    else:
+        await found.sources.wait_known(lambda _: None)
+
+
+@pytest.mark.parametrize("app_id", ["orders", ""])
+async def test_a_watch_that_is_refused(cluster, app_id):
+    """What was listed is known: that it may not be followed ends no start, however early that is known, and is told."""
+    found = cluster(app_id=app_id)
+    state = InformerState(synced=True, problem="needs watch", refused=True)
+    _say(found, COMPONENTS, state, others=InformerState(synced=True))
+    await found.sources.wait_known(lambda _: None)
+    found.sources._hear(Followed(COMPONENTS, "shop", state))
+    assert found.told == [("cluster_refused", (COMPONENTS.resource, "shop", "needs watch"), {"known": True})]
+    assert not found.sources.away
+
+
+async def test_refusals_of_reading_and_of_following_are_two_things(cluster):
+    """That pods may be followed does not say that they may be read, and the other way round."""
+    found = cluster(watch_namespaces=("*",))
+    refused = InformerState(synced=True, problem="needs get", refused=True)
+    found.sources._hear(Followed(PODS, "", refused, whole=True))
+    found.sources._hear(Followed(PODS, "", InformerState(synced=True)))
+    found.sources._hear(Followed(PODS, "", refused, whole=True))
+    found.sources._hear(Followed(PODS, "", InformerState(synced=True), whole=True))
+    assert [name for name, _, _ in found.told] == ["cluster_refused", "cluster_followed"]
 
 
 async def test_the_order_of_places(cluster, tmp_path):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
 from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore, SecretStoreCapability
 from dapr_shared.contracts.settings import Setting, SettingError, Settings
+from dapr_shared.core.rights import advice
 from dapr_shared.kube.client import KubeClient
 from dapr_shared.kube.errors import KubeConfigError, KubeError, NotFound, Unavailable
 from dapr_shared.kube.objects import SECRETS
@@ -80,7 +81,7 @@ class KubernetesSecretStore(SecretStore[KubernetesSecretSettings]):
         """Read how to reach the API server. It is not asked yet: it may be away while the instance starts."""
         path = self.settings.kubeconfig_path
         try:
-            client = KubeClient.from_environment({"KUBECONFIG": path} if path else os.environ)
+            client = KubeClient.from_environment({"KUBECONFIG": path} if path else os.environ, advise=advice)
             await client.start(stack)
         except KubeConfigError as error:
             raise BackendError(str(error)) from error
