@@ -48,7 +48,8 @@ def test_an_app(server, namespace):
     server.apply(resource(OWN, "App", APP, auth={"secretStore": "kubernetes"}), namespace=namespace)
     assert server.get("apps.shared.dapr.io", "tea", namespace)["spec"] == APP
     status = {
-        "ready": False, "lastError": "connection refused", "address": "orders.shop:8001", "subscriptionCount": 1,
+        "appId": "orders", "ready": False, "lastError": "connection refused", "address": "orders.shop:8001",
+        "subscriptionCount": 1,
         "subscriptions": [{"pubsub": "broker", "topic": "orders", "state": "paused"}],
         "conditions": [{"type": "Ready", "status": "False", "reason": "Unreachable"}],
     }  # fmt: skip

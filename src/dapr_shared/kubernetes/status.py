@@ -103,7 +103,9 @@ def status_of(report: AppReport, app: JsonObject, now: str) -> JsonObject:
             }
         )
     shown = report.subscriptions[:MOST_SUBSCRIPTIONS]
+    spec: JsonObject = app.get("spec") or {}
     return {
+        "appId": str(spec.get("appId") or app["metadata"]["name"]),
         "ready": report.ready,
         "lastError": _cut(report.last_error),
         "address": report.address,

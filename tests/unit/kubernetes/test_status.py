@@ -34,6 +34,7 @@ def app(status=None, generation: int = 1) -> dict:
 def test_a_status():
     """A status has what the printer columns and `kubectl wait --for=condition=Ready` read."""
     assert status_of(READY, app(generation=3), NOW) == {
+        "appId": "tea",
         "ready": True,
         "lastError": "",
         "address": "http://tea.shop.svc:8080",
@@ -54,6 +55,12 @@ def test_a_status():
             },
         ],
     }  # fmt: skip
+
+
+def test_the_app_id():
+    """The app id is the one that counts: that of `spec`, else the name."""
+    for spec, app_id in (({"appId": "orders"}, "orders"), ({}, "tea"), (None, "tea")):
+        assert status_of(READY, {**app(), "spec": spec}, NOW)["appId"] == app_id
 
 
 def test_a_condition_keeps_its_time():
