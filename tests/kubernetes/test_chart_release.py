@@ -169,11 +169,12 @@ def test_what_the_service_account_may_do(api_server, namespace):
 
     granted = [
         "list components.dapr.io", "watch apps.shared.dapr.io", "get secrets/redis", "get secrets/stock-dapr-token",
-        "create events", "update leases.coordination.k8s.io", "create tokenreviews.authentication.k8s.io",
+        "create events", "update leases.coordination.k8s.io", "watch leases.coordination.k8s.io",
+        "create tokenreviews.authentication.k8s.io",
     ]  # fmt: skip
     refused = [
         "list secrets", "get secrets/other", "watch secrets", "create pods", "delete services", "list configmaps",
-        "update apps.shared.dapr.io", "create components.dapr.io",
+        "update apps.shared.dapr.io", "create components.dapr.io", "delete leases.coordination.k8s.io",
     ]  # fmt: skip
     assert [each for each in granted if not may(*each.split())] == []
     assert [each for each in refused if may(*each.split())] == []

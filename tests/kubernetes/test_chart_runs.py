@@ -101,7 +101,7 @@ class Release:
         """The environment that the kubelet would make."""
         fields = {
             "metadata.namespace": self.namespace, "metadata.name": "my-0", "status.podIP": "127.0.0.1",
-            "spec.nodeName": "node1",
+            "spec.nodeName": "node1", "metadata.uid": "5a1c2b7e-0000-4000-8000-000000000001",
         }  # fmt: skip
         made: dict[str, str] = {}
         for each in container["env"]:

@@ -295,7 +295,7 @@ def test_rights_that_are_exactly_enough(kinds, namespace, tmp_path):
     enough += [
         rule("shared.dapr.io", "apps/status", "patch"),
         rule("", "events", "create", "patch"),
-        rule("coordination.k8s.io", "leases", "get", "create", "update"),
+        rule("coordination.k8s.io", "leases", "get", "list", "watch", "create", "update"),
     ]
     kinds.apply(*role(enough), app("first"), pod("runner", app_id="runner", app_port="1"), namespace=namespace)
     kinds.run_pod(namespace, "runner", address="10.244.1.5")

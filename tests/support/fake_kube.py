@@ -172,15 +172,15 @@ class FakeKube:
             return self._list(kind, namespace, query, only_metadata=only_metadata)
         return await self._one(request, kind, namespace, rest[1:])
 
-    def _matching(self, kind: ObjectKind, namespace: str) -> list[dict[str, Any]]:
+    def _matching(self, kind: ObjectKind, namespace: str, query: dict[str, str]) -> list[dict[str, Any]]:
         return [
             item
             for (resource, of, _name), item in sorted(self.objects.items())
-            if resource == kind.resource and namespace in ("", of)
+            if resource == kind.resource and namespace in ("", of) and _chosen(item, query)
         ]
 
     def _list(self, kind: ObjectKind, namespace: str, query: dict[str, str], *, only_metadata: bool) -> web.Response:
-        items = self._matching(kind, namespace)
+        items = self._matching(kind, namespace, query)
         begin, at = 0, self.version
         if "continue" in query:
             begin, at = map(int, query["continue"].split("@"))
@@ -210,7 +210,7 @@ class FakeKube:
                 news = self._news
                 for version, resource, type_, item in self.history[position:]:
                     position += 1
-                    wanted = version > at and resource == kind.resource
+                    wanted = version > at and resource == kind.resource and (type_ in _SAID or _chosen(item, query))
                     if wanted and namespace in ("", item.get("metadata", {}).get("namespace", namespace)):
                         event = {"type": type_, "object": _partial(item) if only_metadata else item}
                         await answer.write(orjson.dumps(item if type_ == "RAW" else event) + b"\n")
@@ -258,6 +258,16 @@ class FakeKube:
             return refused(409, "Conflict", "Precondition failed: UID in precondition")
         item = copy.deepcopy(known) if known else {"metadata": {"name": name, "namespace": namespace}}
         return web.json_response(self._store(key, _merged(item, body)))
+
+
+_SAID = ("BOOKMARK", "RAW")
+"""Events that are about no object."""
+
+
+def _chosen(item: dict[str, Any], query: dict[str, str]) -> bool:
+    """Whether the label selector, of one equality, takes the object; a watch here does not see it leave the selection."""
+    name, equals, value = query.get("labelSelector", "").partition("=")
+    return not equals or item["metadata"].get("labels", {}).get(name) == value
 
 
 def _partial(item: dict[str, Any]) -> dict[str, Any]:

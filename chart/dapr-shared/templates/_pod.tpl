@@ -268,6 +268,15 @@ spec:
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+{{- if include "shared.multiApp" . }}
+# The Lease of this pod is removed with it.
+- name: POD_UID
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.uid
+- name: RELEASE_NAME
+  value: {{ .Release.Name | quote }}
+{{- end }}
 {{- if $id }}
 - name: APP_API_TOKEN
   valueFrom:

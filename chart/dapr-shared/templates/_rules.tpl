@@ -63,7 +63,8 @@
   verbs: [get]
 {{- end -}}
 
-{{/* In the release's namespace: its Configuration, and which instance writes the status of Apps. May be empty. */}}
+{{/* In the release's namespace: its Configuration; Leases: which instance writes the status of Apps, and what each knows of
+them, which that one watches. May be empty. */}}
 {{- define "shared.rules.own" -}}
 {{- with .Values.shared.daprd.config -}}
 - apiGroups: [dapr.io]
@@ -74,7 +75,7 @@
 {{- if include "shared.multiApp" . -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update]
+  verbs: [get, list, watch, create, update]
 {{- end -}}
 {{- end -}}
 

@@ -97,11 +97,19 @@ RIGHTS: Final = (
         "neither is written by this instance", (_MANY,),
     ),
     Right(
+        ChartRole.OWN, "coordination.k8s.io", ("leases",), "list", "what other instances know of apps, for their status",
+        "the status says what the instance knows that writes it", (_MANY,),
+    ),
+    Right(
+        ChartRole.OWN, "coordination.k8s.io", ("leases",), "watch", "changes of that",
+        "the status says for five minutes what others knew, then as without list", (_MANY,),
+    ),
+    Right(
         ChartRole.OWN, "coordination.k8s.io", ("leases",), "create", "the first instance of all",
         "neither status nor Events, unless the Lease exists", (_MANY,),
     ),
     Right(
-        ChartRole.OWN, "coordination.k8s.io", ("leases",), "update", "keeping the Lease, taking it over, giving it back",
+        ChartRole.OWN, "coordination.k8s.io", ("leases",), "update", "keeping the Lease, taking it over, giving it back; changes of what an instance knows",
         "neither status nor Events, but for the ten seconds after the Lease was made", (_MANY,),
     ),
     Right(

@@ -1,9 +1,8 @@
 """What became of an App, told at its object: `status`, and Events where something turns.
 
-Beside both roads. Of many instances the holder of a lease alone writes, and it writes what it knows itself: whether it reaches
-the app, and how the app's subscriptions are doing at this instance. An instance that is not the holder tells nothing. What
-is written is compared with what stands there, so that a new holder repeats nothing; it is bounded and rate-limited, and the
-informer of Apps passes over it (`ignore_status`), so that it wakes nobody.
+Beside both roads. Of many instances the holder of a lease alone writes. What it is given is what all instances know
+(`status_parts.py`). What is written is compared with what stands there, so that a new holder repeats nothing; it is bounded
+and rate-limited, and the informer of Apps passes over it (`ignore_status`), so that it wakes nobody.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ UNSEEN: Final = 30.0
 """Seconds for which what was written counts more than what the API server has told of it since."""
 MOST_SUBSCRIPTIONS: Final = 100
 """Listed in a status; all are counted."""
-_AT_ONCE: Final = 50
+AT_ONCE: Final = 50
 """Apps that are looked at without a pause."""
 _LONGEST: Final = 1024
 """Characters of a text."""
@@ -50,10 +49,12 @@ class SubscriptionReport(NamedTuple):
     """`active`, `paused` or `failed`."""
     problem: str = ""
     """Why it has failed."""
+    declared: bool = False
+    """Whether a resource says it, so that all instances know of it."""
 
 
 class AppReport(NamedTuple):
-    """What this instance knows of the app of one App."""
+    """What is known of the app of one App."""
 
     problem: str = ""
     """Why the App is not in force as it is written; empty: it is."""
@@ -66,12 +67,16 @@ class AppReport(NamedTuple):
     address: str = ""
     """Where it is called, as a URL; empty: it only calls."""
     subscriptions: tuple[SubscriptionReport, ...] = ()
+    more: int = 0
+    """Subscriptions beside these."""
+    elsewhere: str = ""
+    """What is wrong at another instance, and at which."""
 
     @property
     def last_error(self) -> str:
-        """What is wrong now. An app that is away is not wrong."""
+        """What is wrong now, here before elsewhere. An app that is away is not wrong."""
         failed = (f"{each.pubsub}/{each.topic}: {each.problem}" for each in self.subscriptions if each.problem)
-        return self.problem or next(failed, "")
+        return self.problem or next(failed, self.elsewhere)
 
 
 class Turn(NamedTuple):
@@ -109,15 +114,15 @@ def status_of(report: AppReport, app: JsonObject, now: str) -> JsonObject:
         "ready": report.ready,
         "lastError": _cut(report.last_error),
         "address": report.address,
-        "subscriptionCount": len(report.subscriptions),
+        "subscriptionCount": len(report.subscriptions) + report.more,
         "subscriptions": [{"pubsub": each.pubsub, "topic": each.topic, "state": each.state} for each in shown],
         "observedGeneration": generation,
         "conditions": conditions,
     }
 
 
-def turns(app: JsonObject, status: JsonObject) -> list[Turn]:
-    """What turns for an App when this status replaces the one that stands there."""
+def turns(app: JsonObject, status: JsonObject, elsewhere: str = "") -> list[Turn]:
+    """What turns for an App when this status replaces the one that stands there; `elsewhere`: see `AppReport`."""
     before, found = _conditions(app), list[Turn]()
     after = {condition["type"]: condition for condition in status["conditions"]}
     accepted, was = after["Accepted"], before.get("Accepted", {})
@@ -131,7 +136,7 @@ def turns(app: JsonObject, status: JsonObject) -> list[Turn]:
         found.append(Turn("Normal", "Ready" if ready["status"] == "True" else "NotReady", ready["message"]))
     error = status["lastError"]
     if error and error != _status(app).get("lastError") and accepted["status"] == "True":
-        found.append(Turn("Warning", "SubscriptionFailed", error))
+        found.append(Turn("Warning", "FailedElsewhere" if error == _cut(elsewhere) else "SubscriptionFailed", error))
     return found
 
 
@@ -220,7 +225,7 @@ class StatusWriter:
         self._written = {uid: written for uid, written in self._written.items() if uid in known}
         refused: dict[str, Forbidden] = {}
         for number, app in enumerate(apps):
-            if number % _AT_ONCE == _AT_ONCE - 1:
+            if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)  # a thousand apps are ten milliseconds, in which requests would wait
             namespace = app["metadata"].get("namespace", "")
             if namespace in refused:
@@ -255,7 +260,7 @@ class StatusWriter:
             )
         except (NotFound, Conflict):
             return True  # it is gone, or another one by now: the informer will say so
-        for turn in turns(app, status):
+        for turn in turns(app, status, report.elsewhere):
             self._turned(app, turn)
         self._written[_uid(app)] = _Written(now, status)
         return True

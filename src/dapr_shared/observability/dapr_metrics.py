@@ -440,9 +440,13 @@ class DaprMetrics:
             ["resource", "state"],
         )
         self.status_holder = gauge(own + "status_holder", "1 while this instance writes the status of Apps, else 0.")
+        self.status_left_out = gauge(
+            own + "status_left_out",
+            "Apps of which this instance has more to tell than its part of the status has room.",
+        )
         self.cluster_write_failures = counter(
             own + "cluster_write_failures_total",
-            "Writes to the Kubernetes API server that failed: status, event, lease.",
+            "Writes to the Kubernetes API server that failed: status, part, event, lease.",
             ["object"],
         )
         self.cluster_write_failing = gauge(

@@ -486,8 +486,20 @@ class Events:
         what = "this instance writes the status of apps" if held else "another instance writes the status of apps"
         self._resources.info(what)
 
+    def status_of_holder_alone(self, problem: str) -> None:
+        """The status of Apps says what this instance knows: it may not see what the others know."""
+        self.metrics.cluster_kinds.child("leases.coordination.k8s.io", "refused").inc()
+        self._resources.warning("the status of apps says what this instance knows alone", problem=problem)
+
+    def status_part_cut(self, more: int, apps: int) -> None:
+        """So many of its apps have no room in what this instance tells to the one that writes the status."""
+        self.metrics.status_left_out.child().set(more)
+        if more and self._first("status_part_cut", ""):
+            note = f"{apps - more} apps and {more} more"
+            self._resources.warning("the status has no room for what this instance knows of all apps", told=note)
+
     def cluster_write_failed(self, what: str, problem: str) -> None:
-        """A `status`, `event` or `lease` could not be written; apps are served all the same, and it is tried again."""
+        """A `status`, `part` of it, `event` or `lease` could not be written; apps are served all the same."""
         self.metrics.cluster_write_failures.child(what).inc()
         self.metrics.cluster_write_failing.child(what).set(1)
         held = self._limiter.held_back("cluster_write_failed", what, problem)

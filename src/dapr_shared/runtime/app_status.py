@@ -1,8 +1,8 @@
 """What this instance knows of its apps, told at their objects in the cluster: status of Apps, Events of what is refused.
 
-Assembly of cluster mode, for many apps. Of the instances that serve the same namespaces one holds a lease and tells; it tells
-what it knows itself, so that a streaming subscription at another instance, or an app that only another node reaches, is not
-in it. Everything told is also a log line of the instance that knows it.
+Assembly of cluster mode, for many apps. Of the instances that serve the same namespaces one holds a lease and tells what all
+of them know: each keeps what it alone may know in a Lease of its own, which the holder watches. Everything told is also a log
+line of the instance that knows it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dapr_shared.blocks.pubsub.subscriptions import SubscriptionKind
 from dapr_shared.kube.events import EventRecorder
 from dapr_shared.kube.lease import LeaseHolder
+from dapr_shared.kube.objects import LEASES
 from dapr_shared.kubernetes.discovery import Object, origin_of
 from dapr_shared.kubernetes.resources import APPS
-from dapr_shared.kubernetes.status import AppReport, StatusWriter, SubscriptionReport, Turn
+from dapr_shared.kubernetes.status import AT_ONCE, AppReport, StatusWriter, SubscriptionReport, Turn
+from dapr_shared.kubernetes.status_leases import PartReader, PartWriter, Place
+from dapr_shared.kubernetes.status_parts import AppName, AppPart, encode, joined, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,25 +55,36 @@ class AppStatus:
         self._by_origin: dict[Origin, RegisteredApp] = {}
         self._told: dict[Origin, Refusal] = {}
         """Refusals that Events have told of."""
+        self._left_out = 0
+        """Apps that the part of this instance has no room for."""
         pod = os.environ.get("POD_NAME") or socket.gethostname()
-        self.lease = LeaseHolder(
-            sources.client,
+        place = Place(
             lease_name(settings.watch_namespaces),
             os.environ.get("NAMESPACE") or sources.client.namespace,
+            pod,
+            os.environ.get("POD_UID", ""),
+            os.environ.get("RELEASE_NAME", ""),
+        )
+        self.lease = LeaseHolder(
+            sources.client,
+            place.lease,
+            place.namespace,
             f"{pod[:_LONGEST_NAME]}_{secrets.token_hex(4)}",
             changed=self._holder_changed,
             told=partial(self._tell_of_writing, "lease"),
         )
         self._recorder = EventRecorder(sources.client, host=pod, told=partial(self._tell_of_writing, "event"))
+        self._part = PartWriter(sources.client, place, self._own_part, failed=partial(self._tell_of_writing, "part"))
         self._writer = StatusWriter(
             sources.client,
             APPS,
             self._apps,
-            self._report,
-            holder=lambda: self.lease.held,
+            self._joined_report,
+            holder=lambda: self.lease.held and self._others.settled,
             turned=self._turned,
             failed=partial(self._tell_of_writing, "status"),
         )
+        self._others = PartReader(sources.client, place, known=self._writer.kick, failed=self._tell_of_reading)
         refusals.on_change.append(self._refused)
 
     async def run(self) -> None:
@@ -77,6 +92,8 @@ class AppStatus:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.lease.run(), name="lease of the status of apps")
             tasks.create_task(self._recorder.run(), name="events of the cluster")
+            tasks.create_task(self._part.run(), name="part of the status of apps")
+            tasks.create_task(self._others.run(), name="other parts of the status of apps")
             tasks.create_task(self._writer.run(), name="status of apps")
 
     def _tell_of_writing(self, what: str, problem: str) -> None:
@@ -85,17 +102,48 @@ class AppStatus:
         else:
             self._events.cluster_written(what)
 
+    def _tell_of_reading(self, problem: str) -> None:
+        if problem:
+            self._events.status_of_holder_alone(problem)
+        else:
+            self._events.cluster_followed(LEASES.resource, self.lease.namespace)
+
     def _holder_changed(self) -> None:
         self._events.status_holder(held=self.lease.held)
+        self._others.hold(held=self.lease.held)
         self._refused()
 
     # Status ----------------------------------------------------------------------------------------------------------
     def _apps(self) -> Iterable[Object]:
+        self._others.refresh()
+        return self._looked_at()
+
+    def _looked_at(self) -> list[Object]:
         self._by_origin = {record.app.origin: record for record in self._parts.apps.apps()}
         return self._sources.app_objects()
 
+    async def _own_part(self) -> str:
+        """What this instance alone may know of its apps."""
+        found: dict[AppName, AppPart] = {}
+        for number, app in enumerate(self._looked_at()):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            report = await self._report(app)
+            if report is not None:
+                found[_name(app)] = part_of(report)
+        text, left_out = encode(found)
+        if left_out != self._left_out:
+            self._left_out = left_out
+            self._events.status_part_cut(left_out, len(found))
+        return text
+
+    async def _joined_report(self, app: Object) -> AppReport | None:
+        """What is known of an App by all instances; `None`: it was not looked at here yet."""
+        report = await self._report(app)
+        return None if report is None else joined(report, self._others.of(_name(app)))
+
     async def _report(self, app: Object) -> AppReport | None:
-        """What is known of an App; `None`: it was not looked at yet."""
+        """What this instance knows of an App; `None`: it was not looked at yet."""
         origin = origin_of(_APP, app)
         record, refusal = self._by_origin.get(origin), self._refusals.now.get(origin)
         problem = refusal.text if refusal is not None else ""
@@ -105,7 +153,9 @@ class AppStatus:
         found: dict[tuple[str, str], SubscriptionReport] = {}
         for one in await parts.subscriptions.status(ref, count=False):
             failed = one.reason if one.state == "failed" else ""
-            found.setdefault((one.pubsub, one.topic), SubscriptionReport(one.pubsub, one.topic, one.state, failed))
+            declared = one.kind == SubscriptionKind.DECLARATIVE
+            row = SubscriptionReport(one.pubsub, one.topic, one.state, failed, declared)
+            found.setdefault((one.pubsub, one.topic), row)
         report = AppReport(problem, subscriptions=tuple(found.values()))
         channel = parts.channels.get(ref)
         if channel is None:
@@ -149,6 +199,11 @@ class AppStatus:
             self._recorder.tell(about, "Warning", "Refused", refusal.text)
         else:
             self._recorder.tell(about, "Normal", "Accepted", "no longer refused")
+
+
+def _name(app: Object) -> AppName:
+    metadata = app["metadata"]
+    return str(metadata.get("namespace", "")), str(metadata["name"])
 
 
 def lease_name(namespaces: Iterable[str]) -> str:

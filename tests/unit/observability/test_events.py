@@ -267,6 +267,18 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         "status_holder 1",
     ),
     (
+        "status_of_holder_alone",
+        lambda e: e.status_of_holder_alone("leases is forbidden"),
+        '[warning] dapr.runtime.resources: the status of apps says what this instance knows alone problem="leases is forbidden"',
+        'cluster_kinds_total{resource="leases.coordination.k8s.io",state="refused"} 1',
+    ),
+    (
+        "status_part_cut",
+        lambda e: e.status_part_cut(12, 5000),
+        '[warning] dapr.runtime.resources: the status has no room for what this instance knows of all apps told="4988 apps and 12 more"',
+        "status_left_out 12",
+    ),
+    (
         "cluster_write_failed",
         lambda e: e.cluster_write_failed("lease", "no"),
         "[warning] dapr.runtime.resources: not written to the cluster object=lease problem=no",

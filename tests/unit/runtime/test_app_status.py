@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,12 @@ import pytest
 from dapr_shared.core.ids import AppRef
 from dapr_shared.kube.objects import EVENTS, LEASES, SERVICES
 from dapr_shared.kubernetes import status as status_module
+from dapr_shared.kubernetes import status_leases, status_parts
 from dapr_shared.kubernetes.discovery import origin_of
 from dapr_shared.kubernetes.resources import APPS
+from dapr_shared.kubernetes.status import SubscriptionReport
+from dapr_shared.kubernetes.status_leases import ANNOTATION, Place
+from dapr_shared.kubernetes.status_parts import AppPart, decode, encode
 from dapr_shared.runtime.app_status import AppStatus, lease_name
 from dapr_shared.runtime.refusals import APPLYING, Refusal, Refusals
 from tests.support.fake_kube import FakeKube, refused
@@ -32,6 +37,7 @@ async def told(monkeypatch):
     monkeypatch.setattr(status_module, "QUIET", 0.005)
     monkeypatch.setattr(status_module, "LOOK", 0.02)
     monkeypatch.setattr(status_module, "APP_INTERVAL", 0.0)
+    monkeypatch.setattr(status_leases, "LOOK", 0.02)
     monkeypatch.setattr(status_module, "WRITES_PER_SECOND", 1000.0)
     monkeypatch.setenv("POD_NAME", "instance-0")
     monkeypatch.setenv("NAMESPACE", "release")
@@ -142,11 +148,11 @@ async def test_what_is_told(told):
 async def test_subscriptions(told):
     """Subscriptions are told each once, whatever their number of streams, with the problem of one that has failed."""
     told.begin()
-    row = {"pubsub": "broker", "topic": "orders", "reason": "the app does not accept connections"}
+    row = {"pubsub": "broker", "topic": "orders", "reason": "the app is away", "kind": "STREAMING"}
     told.subscriptions["tea"] = [
         SimpleNamespace(**row, state="paused"),
         SimpleNamespace(**row, state="paused"),
-        SimpleNamespace(pubsub="broker", topic="stock", state="failed", reason="no such topic"),
+        SimpleNamespace(pubsub="broker", topic="stock", state="failed", reason="no such topic", kind="DECLARATIVE"),
     ]
     told.serve("tea", reachable=True)
     await until(lambda: told.status("tea"))
@@ -189,6 +195,52 @@ async def test_one_of_many_instances(told):
     lease = told.server.objects[LEASES.resource, "release", "dapr-shared-status"]
     assert lease["spec"]["holderIdentity"].startswith("instance-0_")
     assert ("status_holder", True) in told.events.lines
+
+
+async def test_what_another_instance_knows(told):
+    """The holder's status says what others know too; what this one alone knows stands in its Lease, what all know does not."""
+    text, _ = encode(
+        {("shop", "tea"): AppPart(reached=True, subscriptions=(SubscriptionReport("broker", "beans", "active"),))}
+    )
+    place = Place("dapr-shared-status", "release", "instance-1")
+    metadata = {**place.metadata(), "annotations": {ANNOTATION: text}}
+    now = datetime.now(UTC).isoformat()
+    told.server.put(
+        LEASES, place.name, "release", metadata=metadata, spec={"holderIdentity": "instance-1", "renewTime": now}
+    )
+    row = {"pubsub": "broker", "reason": ""}
+    told.subscriptions["tea"] = [
+        SimpleNamespace(**row, topic="orders", state="paused", kind="STREAMING"),
+        SimpleNamespace(**row, topic="stock", state="paused", kind="DECLARATIVE"),
+    ]
+    told.serve("tea", reachable=False)
+    told.serve("here", reachable=True)
+    told.begin()
+    await until(lambda: told.status("tea") and told.status("here"))
+    assert ready(told, "tea") == (True, "Reachable")
+    assert [each["topic"] for each in told.status("tea")["subscriptions"]] == ["beans", "orders", "stock"]
+
+    def own() -> dict:
+        lease = told.server.objects.get((LEASES.resource, "release", "dapr-shared-status.instance-0"))
+        return decode(lease["metadata"]["annotations"][ANNOTATION]) if lease else {}
+
+    await until(own)
+    assert own() == {
+        ("shop", "here"): AppPart(reached=True),
+        ("shop", "tea"): AppPart(subscriptions=(SubscriptionReport("broker", "orders", "paused"),)),
+    }
+
+
+async def test_more_than_there_is_room_for(told, monkeypatch):
+    """Where a part has no room for all apps, it says so once, with how many are left out."""
+    monkeypatch.setattr(status_parts, "MOST_BYTES", 100)
+    monkeypatch.setattr(status_parts.encode, "__defaults__", (100,))
+    for number in range(20):
+        told.serve(f"app-{number}", reachable=True)
+    told.begin()
+    await until(lambda: any(line[0] == "status_part_cut" for line in told.events.lines))
+    ((_, more, apps),) = [line for line in told.events.lines if line[0] == "status_part_cut"]
+    assert apps == 20 > more > 10
 
 
 async def test_another_instance_holds_it(told):
