@@ -19,7 +19,11 @@ class SecretStoreCapability(StrEnum):
 
 
 class SecretNotFoundError(BackendError):
-    """The store has no secret of that name."""
+    """The store has answered that it has no secret of that name. A token that was kept there proves nobody from then on."""
+
+
+class SecretUnusableError(BackendError):
+    """The store has answered, and its secret is none that a resource may refer to."""
 
 
 class SecretStore(Component[S]):

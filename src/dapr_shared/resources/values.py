@@ -25,16 +25,22 @@ class SecretError(Exception):
     """What the reader of secrets raises: the store is not there or cannot be read. The message holds no secret."""
 
 
+class UnusableSecretError(SecretError):
+    """The store has answered, and its secret is none that a resource may refer to."""
+
+
 class UnresolvedError(Exception):
     """A value that cannot be had now."""
 
-    def __init__(self, item: str, store: str, problem: str) -> None:
+    def __init__(self, item: str, store: str, problem: str, *, answered: bool = False) -> None:
         super().__init__(f"{item}: {problem}")
         self.item = item
         """Name of the value."""
         self.store = store
         """The secret store that it waits for; empty: no store."""
         self.problem = problem
+        self.answered = answered
+        """Whether the store has said that there is no such value; else it has said nothing, or there is none."""
 
 
 class TemplateError(ValueError):
@@ -45,7 +51,7 @@ class ReadSecret(Protocol):
     """Reads one key of one secret."""
 
     async def __call__(self, store: str, name: str, key: str, /) -> str | None:
-        """The value; `None`: there is no such secret or key. Raises `SecretError`."""
+        """The value; `None`: the store has answered that there is no such secret or key. Raises `SecretError`."""
         ...
 
 
@@ -114,12 +120,14 @@ async def resolve_item(
     try:
         found = await secret(secret_store, reference.name, reference.effective_key)
     except SecretError as error:
-        raise UnresolvedError(item.name, secret_store, str(error)) from error
+        answered = isinstance(error, UnusableSecretError)
+        raise UnresolvedError(item.name, secret_store, str(error), answered=answered) from error
     if found:
         return found
     if item.value is None:
         what = f"the secret {reference.name} of the store {secret_store}"
-        raise UnresolvedError(item.name, secret_store, f"{what} has no value under the key {reference.effective_key}")
+        problem = f"{what} has no value under the key {reference.effective_key}"
+        raise UnresolvedError(item.name, secret_store, problem, answered=True)
     return item.value
 
 

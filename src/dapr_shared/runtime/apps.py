@@ -6,9 +6,8 @@ than it takes to hash it, but the one that is sent to the app.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dapr_shared.blocks.state.keys import key_prefix
@@ -17,18 +16,19 @@ from dapr_shared.components.catalog import block_of
 from dapr_shared.contracts.component import UNKNOWN_LOCATION
 from dapr_shared.contracts.settings import TRUE_WORDS
 from dapr_shared.identity.caller import RegisteredApp
-from dapr_shared.resources.model import MetadataItem
-from dapr_shared.resources.values import ReadSecret, UnresolvedError, resolve_item
+from dapr_shared.runtime.tokens import UnusableValueError, digests_of, problems_of, read_tokens, read_value
 from dapr_shared.security.secrets import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dapr_shared.components.definition import Definition
     from dapr_shared.contracts.component import Component as OpenedComponent
     from dapr_shared.contracts.registry import Opened
     from dapr_shared.core.ids import AppRef
     from dapr_shared.resources.model import App, Configuration
+    from dapr_shared.resources.values import ReadSecret
+    from dapr_shared.runtime.tokens import Token
 
 _DEFAULT = "default"
 
@@ -47,8 +47,36 @@ class ResolvedApp:
 
     record: RegisteredApp
     channel: ChannelSpec | None = None
-    digests: frozenset[bytes] = frozenset()
-    """Of every token that came from a secret store or the environment, that for the app too."""
+    tokens: tuple[Token, ...] = ()
+    """What the sources of its tokens held when they were last read."""
+
+    @property
+    def digests(self) -> frozenset[bytes]:
+        """Of every token, that for the app too."""
+        sent = self.channel.api_token if self.channel is not None else None
+        return self.record.token_digests | ({digest(sent)} if sent else frozenset[bytes]())
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with single tokens; the app is served all the same."""
+        return problems_of(self.tokens)
+
+    def with_tokens(self, tokens: Sequence[Token]) -> ResolvedApp:
+        """The same app, proved by these tokens."""
+        return replace(self, record=replace(self.record, token_digests=digests_of(tokens)), tokens=tuple(tokens))
+
+    def without_lost(self, now: ResolvedApp) -> ResolvedApp:
+        """The same app without the tokens that are not there now; the same object where none is lost."""
+        pairs = list(zip(self.tokens, now.tokens, strict=True))
+        if all(new.digest is not None or old.digest is None for old, new in pairs):
+            return self
+        return self.with_tokens([old if new.digest is not None else new for old, new in pairs])
+
+    def without_tokens(self, taken: Collection[bytes], problem: str) -> ResolvedApp:
+        """The same app, not proved by these tokens."""
+        return self.with_tokens(
+            [replace(one, problem=problem, refused=True) if one.digest in taken else one for one in self.tokens]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +130,18 @@ class AppResolver:
         return found
 
     async def resolve(self, app: App) -> ResolvedApp:
-        """The app with what it refers to. Raises `AppsError`."""
+        """The app with everything that it refers to. Raises `AppsError`."""
+        found = await self.resolve_served(app)
+        wrong = [token for token in found.tokens if token.problem]
+        if wrong:
+            raise AppsError([f"{app.origin}: {token.where}: {token.problem}" for token in wrong])
+        return found
+
+    async def resolve_served(self, app: App, before: Sequence[Token] = ()) -> ResolvedApp:
+        """The app with what it refers to; a token whose source says that there is none proves nobody.
+
+        `before`: what its tokens were when they were last read. Raises `AppsError`, also where nothing is known of a token.
+        """
         problems: list[str] = []
         configuration = None
         try:
@@ -110,25 +149,34 @@ class AppResolver:
         except AppsError as error:
             problems += error.problems
         reader = self.read_secret(app.namespace)
-        digests = tokens = await _token_digests(app, reader, problems)
+        tokens, unknown = await read_tokens(app, reader, before)
+        problems += [f"{app.origin}: {problem}" for problem in unknown]
         channel = None
         if app.channel is not None:
             api_token = None
             if app.channel.api_token is not None:
-                api_token = await _value(app, app.channel.api_token, "spec.channel.apiToken", reader, problems)
-                if api_token:
-                    digests = tokens | {digest(api_token)}
+                try:
+                    api_token = await read_value(app, app.channel.api_token, reader)
+                except UnusableValueError as error:
+                    problems.append(f"{app.origin}: spec.channel.apiToken{error.field}: {error}")
             channel = ChannelSpec(app.channel, api_token)
         if problems:
+            problems += [f"{app.origin}: {token.where}: {token.problem}" for token in tokens if token.problem]
             raise AppsError(problems)
         record = RegisteredApp(
             app.ref,
             app,
             configuration,
             given_namespace=self.given_namespace(app.namespace),
-            token_digests=frozenset(tokens),
+            token_digests=digests_of(tokens),
         )
-        return ResolvedApp(record, channel, frozenset(digests))
+        return ResolvedApp(record, channel, tuple(tokens))
+
+    async def with_tokens_of_now(self, served: ResolvedApp) -> ResolvedApp:
+        """An app as it is served, but for what the sources of its tokens hold now; the same object where that is the same."""
+        app = served.record.app
+        tokens, _ = await read_tokens(app, self.read_secret(app.namespace), served.tokens)
+        return served if tuple(tokens) == served.tokens else served.with_tokens(tokens)
 
 
 async def resolve_apps(apps: Sequence[App], resolver: AppResolver) -> ResolvedApps:
@@ -143,40 +191,6 @@ async def resolve_apps(apps: Sequence[App], resolver: AppResolver) -> ResolvedAp
     if problems:
         raise AppsError(problems)
     return ResolvedApps(tuple(found))
-
-
-async def _token_digests(app: App, reader: ReadSecret, problems: list[str]) -> set[bytes]:
-    found: set[bytes] = set()
-    for index, source in enumerate(app.tokens):
-        if source.sha256:
-            found.add(bytes.fromhex(source.sha256))
-            continue
-        item = MetadataItem(name="token", secret_key_ref=source.secret_key_ref, env_ref=source.env_ref)
-        value = await _value(app, item, f"spec.tokens[{index}]", reader, problems)
-        if value:
-            found.add(digest(value))
-    return found
-
-
-async def _value(app: App, item: MetadataItem, where: str, reader: ReadSecret, problems: list[str]) -> str | None:
-    if item.env_ref and item.env_ref not in os.environ:
-        problems.append(f"{app.origin}: {where}.envRef: the environment variable {item.env_ref} is not set")
-        return None
-    try:
-        value = await resolve_item(
-            item, env=os.environ, secret=reader, secret_store=app.secret_store, any_variable=True
-        )
-    except UnresolvedError as error:
-        problems.append(f"{app.origin}: {where}: {error.problem}")
-        return None
-    if not value:
-        problems.append(f"{app.origin}: {where}: the token is empty")
-    elif not value.isprintable() or not value.isascii() or value != value.strip():
-        problems.append(
-            f"{app.origin}: {where}: the token has a line end, a space at an end, or another character that no header "
-            "can carry; store it without"
-        )
-    return value
 
 
 Preview = Callable[["Definition", "AppRef"], "Opened[OpenedComponent[Any]] | None"]

@@ -6,18 +6,18 @@ Assembly. Reference resources §1 and §2, daprd-flags §5 (secret stores are op
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from dapr_shared.components.definition import ComponentStartError, Definition
 from dapr_shared.contracts.component import BackendError
-from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore
+from dapr_shared.contracts.secretstores import SecretStore
 from dapr_shared.core.ids import AppRef
 from dapr_shared.resources.model import Component, MetadataItem
 from dapr_shared.resources.origin import Origin
-from dapr_shared.resources.values import ReadSecret, SecretError, UnresolvedError, WithDefaultStore, resolve
+from dapr_shared.resources.values import UnresolvedError, resolve
+from dapr_shared.runtime.secret_readers import SecretReaders
 from dapr_shared.security.secrets import KUBERNETES_STORE
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from dapr_shared.components.definition import ComponentError
     from dapr_shared.components.registry import Applied, ComponentRegistry
     from dapr_shared.observability.events import Events
+    from dapr_shared.runtime.secret_readers import ClusterSecret
 
-ClusterSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
-"""Reads a Secret by namespace and name. Raises `SecretNotFoundError` and `BackendError`."""
 _BUILT_IN = Origin("(built in)", 1, 0)
 _SECRET_STORES = "secretstores."  # noqa: S105 - a prefix
 
@@ -59,7 +58,8 @@ class ComponentLoader:
         In a cluster `cluster_secret` reads a Secret of a namespace: of the store `kubernetes`, which resources that name
         none mean. `built_in_store`: the one app that has this store as a component, as in daprd.
         """
-        self._cluster_secret = cluster_secret
+        self.secrets = SecretReaders(registry, cluster_secret)
+        """Reads what resources refer to."""
         self._built_in_store = built_in_store
         self._registry = registry
         self._events = events
@@ -145,33 +145,6 @@ class ComponentLoader:
                 except BackendError as error:
                     self._events.component_warning(opened.name, opened.type, opened.namespace, str(error))
 
-    def reader(self, namespace: str) -> ReadSecret:
-        """Reads secrets for resources of a namespace, whatever the scopes of the store say: it is the instance's own."""
-
-        async def read(store: str, name: str, key: str) -> str | None:
-            for opened in self._registry.all_open():
-                if opened.namespace == namespace and opened.name == store and isinstance(opened.component, SecretStore):
-                    try:
-                        return (await opened.component.get(name, {})).get(key)
-                    except SecretNotFoundError:
-                        return None
-                    except BackendError as error:
-                        raise SecretError(str(error)) from error
-            if store == KUBERNETES_STORE and self._cluster_secret is not None:
-                return await self._read_in_cluster(self._cluster_secret, namespace, name, key)
-            raise SecretError(f"there is no secret store {store} in namespace {namespace}")
-
-        return read if self._cluster_secret is None else WithDefaultStore(read, KUBERNETES_STORE)
-
-    async def _read_in_cluster(self, secret: ClusterSecret, namespace: str, name: str, key: str) -> str | None:
-        """A Secret of the resource's own namespace, whatever app may or may not read it: it is the instance's own."""
-        try:
-            return (await secret(namespace, name)).get(key)
-        except SecretNotFoundError:
-            return None
-        except BackendError as error:
-            raise SecretError(str(error)) from error
-
     def _with_built_in(self, components: Sequence[Component]) -> Sequence[Component]:
         """With the store that daprd adds in a cluster. An instance for many apps adds none: it would be open to all."""
         app = self._built_in_store
@@ -201,7 +174,7 @@ class ComponentLoader:
             values = await resolve(
                 component.metadata,
                 env=os.environ,
-                secret=self.reader(component.namespace),
+                secret=self.secrets.reader(component.namespace),
                 secret_store=component.secret_store,
                 warn=warn,
             )

@@ -22,6 +22,7 @@ from dapr_shared.runtime.operators.door import open_door
 from dapr_shared.runtime.peers import internal_ports
 from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import API_TOKEN, Sources
+from dapr_shared.runtime.token_watch import TokenWatch
 from dapr_shared.runtime.try_again import TryAgain
 from dapr_shared.wire.http.messages import Response
 
@@ -136,6 +137,10 @@ class Instance:
         if self._sources.tolerant:
             again = TryAgain(self._reloader, away=lambda: self._sources.away)
             self._background(stack, again.run(), "another try for what was refused")
+            tokens = TokenWatch(
+                self._reloader, self.parts.loader.secrets, self._events, away=lambda: self._sources.away
+            )
+            self._background(stack, tokens.run(), "a look at the secrets of tokens")
         status = self._sources.status(self.parts, self._reloader.refusals)
         if status is not None:
             self._background(stack, status, "status of apps")

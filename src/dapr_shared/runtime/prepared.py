@@ -52,7 +52,7 @@ async def prepare(parts: Parts, resources: Resources, resolver: AppResolver) -> 
         raise AppsError([str(conflict) for conflict in conflicts])
     resolved = await resolve_apps(resources.apps, resolver)
     rules = parts.rules.compile(resolved.records, resolved.digests)
-    targets = await parts.targets.build(resources.http_endpoints, parts.loader.reader)
+    targets = await parts.targets.build(resources.http_endpoints, resolver.read_secret)
     AppRegistry().replace(resolved.records)  # two apps with one token: found before anything changes
     return Prepared(resources, wanted, resolved, rules, targets, parts.tracing.plan(resolved.records))
 

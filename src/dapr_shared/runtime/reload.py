@@ -30,18 +30,21 @@ from dapr_shared.runtime.tracing import TracingConfigurationError
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
     from dapr_shared.resources.diff import Plan
     from dapr_shared.resources.model import Component, Configuration
     from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.secret_readers import SecretPlace
     from dapr_shared.runtime.sources import Sources
+    from dapr_shared.runtime.tokens import Token
 
 LISTENER_GRACE = 5.0
 """Seconds that calls in flight may take on a listener that is closed."""
 _PARTLY = " (apps, rules and the other components are in force as the files say; this component is as it was)"
+_LOST = " (but tokens that their secret stores hold no more prove nobody)"
 WRONG_RESOURCES = (
     ResourceErrors,
     AppsError,
@@ -89,6 +92,10 @@ class Reloader:
         self._changing = asyncio.Lock()
         self.refusals = Refusals(events)
         """What was left out."""
+        self.on_tokens: list[Callable[[], None]] = []
+        """Called when `token_secrets` may be others."""
+        self._resolved = ResolvedApps()
+        """The apps in force."""
 
     async def start(self, resources: Resources) -> None:
         """Put the first resources in force. Raises one of `WRONG_RESOURCES`; where what is wrong is left out, none."""
@@ -107,6 +114,18 @@ class Reloader:
         self._incomplete = True
         return await self.reload(quiet=quiet)
 
+    @property
+    def token_secrets(self) -> Mapping[SecretPlace, Sequence[tuple[AppRef, Token]]]:
+        """The secrets that tokens of apps are read from, where what is wrong is left out."""
+        return self._tolerance.token_secrets if self._tolerance is not None else {}
+
+    async def read_tokens(self, apps: Collection[AppRef]) -> bool:
+        """Like `reload`, with the secrets of these apps read again."""
+        async with self._changing:
+            if self._tolerance is not None:
+                self._tolerance.look_again(apps)
+            return await self._reload(quiet=True, unchanged_too=True)
+
     async def reload(self, *, quiet: bool = False) -> bool:
         """Read the resources again and put them in force; whether that went well. Raises nothing of what can go wrong.
 
@@ -115,19 +134,20 @@ class Reloader:
         async with self._changing:
             return await self._reload(quiet=quiet)
 
-    async def _reload(self, *, quiet: bool) -> bool:
+    async def _reload(self, *, quiet: bool, unchanged_too: bool = False) -> bool:
         started = perf_counter()
         before = self.resources
         try:
             resources = await self._sources.read_now()
             self.refusals.replace(READING, self._sources.refused)
             plan = diff(self._wanted, resources)
-            if not plan and not self._incomplete:
+            if not plan and not self._incomplete and not unchanged_too:
                 return True
             await self._apply(resources)
         except WRONG_RESOURCES as error:
             applied = self.resources is not before
-            self._events.reload_failed(one_line(error) + (_PARTLY if applied else ""))
+            lost = False if applied else await self._drop_tokens()
+            self._events.reload_failed(one_line(error) + (_PARTLY if applied else _LOST if lost else ""))
             return False
         except Exception as error:  # noqa: BLE001 - a defect here must not end an instance that serves many apps
             self._events.defect("reload", error)
@@ -138,14 +158,33 @@ class Reloader:
             self._events.reload_done(perf_counter() - started, added=added, changed=changed, removed=removed)
         return True
 
-    async def _apply(self, resources: Resources) -> None:
-        open_again, self._incomplete = self._incomplete, True
-        resolver = AppResolver(
+    async def _drop_tokens(self) -> bool:
+        """What is in force stays, but for this: a token proves nobody whose store holds none there. Whether there was one.
+
+        One that was replaced is no reason: which of the two counts is for a set that is right to say.
+        """
+        if not self._sources.multi_app or self._tolerance is not None:
+            return False
+        resolver = self._resolver(self.resources)
+        before = self._resolved.apps
+        left = [app.without_lost(await resolver.with_tokens_of_now(app)) for app in before]
+        lost = any(old is not new for old, new in zip(before, left, strict=True))
+        if lost:
+            self._resolved = ResolvedApps(tuple(left))
+            self._parts.apps.replace(self._resolved.records)
+        return lost
+
+    def _resolver(self, resources: Resources) -> AppResolver:
+        return AppResolver(
             {(each.namespace, each.name): each for each in resources.configurations},
             self._configuration,
-            self._parts.loader.reader,
+            self._parts.loader.secrets.once(),
             self._sources.given_namespace,
         )
+
+    async def _apply(self, resources: Resources) -> None:
+        open_again, self._incomplete = self._incomplete, True
+        resolver = self._resolver(resources)
         if self._tolerance is None:
             prepared = await prepare(self._parts, resources, resolver)
             await self._put_in_force(prepared, partial(self._parts.loader.load, prepared.wanted))
@@ -171,6 +210,8 @@ class Reloader:
                 raise AppsError([f"app {ref}: {problem}" for ref, problem in failed.items()])
             attempt = replace(attempt, excluded={**attempt.excluded, **failed}, refused=[], read_again=False)
         tolerance.adopt(prepared)
+        for listener in self.on_tokens:
+            listener()
         self.refusals.replace(APPLYING, attempt.refused)
 
     async def _put_in_force(
@@ -190,6 +231,7 @@ class Reloader:
         parts.app_logs.adopt(resolved.records)
         if self._sources.multi_app:
             parts.apps.replace(resolved.records)
+        self._resolved = resolved
         plan = diff(self.resources, resources)
         self.resources = self._wanted = resources
         await self._close_listeners(resources)

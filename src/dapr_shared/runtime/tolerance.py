@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dapr_shared.resources.loader import Resources
     from dapr_shared.resources.model import App, Subscription
     from dapr_shared.runtime.assembly import Parts
+    from dapr_shared.runtime.secret_readers import SecretPlace
+    from dapr_shared.runtime.tokens import Token
 
 
 @dataclass(slots=True)
@@ -47,6 +49,11 @@ class Attempt:
     """Try components again that could not be opened."""
     excluded: Mapping[AppRef, str] = field(default_factory=dict["AppRef", str])
     """Apps that failed in a step that comes later, with the problem."""
+    looked_at: dict[AppRef, ResolvedApp | AppsError] = field(default_factory=dict["AppRef", "ResolvedApp | AppsError"])
+    """What became of the apps that were looked at; kept when the attempt is made again."""
+    standing: dict[AppRef, ResolvedApp] = field(default_factory=dict["AppRef", ResolvedApp])
+    """Of each app that was in force before, what of it stays where its new version cannot be put in force: the former
+    one, proved by what the sources of its tokens hold now."""
     refused: list[Refusal] = field(default_factory=list[Refusal])
 
 
@@ -59,6 +66,13 @@ class Tolerance:
         self._stores: frozenset[OpeningKey] = frozenset()
         self._held_back: dict[OpeningKey, ComponentStartError] = {}
         """Components that could not be opened: opening may take long, so other changes do not wait for it again."""
+        self._stale: set[AppRef] = set()
+        self.token_secrets: Mapping[SecretPlace, Sequence[tuple[AppRef, Token]]] = {}
+        """The secrets that tokens of the apps in force are read from, with what they held when they were read."""
+
+    def look_again(self, refs: Iterable[AppRef]) -> None:
+        """Read the tokens of these apps again in the next attempt, though they have not changed."""
+        self._stale.update(refs)
 
     async def prepare(self, attempt: Attempt) -> Prepared:
         """What can be put in force. Raises nothing of what resources can get wrong."""
@@ -72,10 +86,11 @@ class Tolerance:
         found = self._told_apart(attempt, found)
         found, definitions = self._with_own_places(attempt, found, definitions)
         resolved = ResolvedApps(tuple(found))
+        attempt.refused += _wrong_tokens(found)
         attempt.refused += _disputed_accounts(found)
         served = {app.record.ref for app in found}
         left_out = [app for app in wanted.apps if app.ref not in served]
-        targets = await parts.targets.try_build(wanted.http_endpoints, parts.loader.reader)
+        targets = await parts.targets.try_build(wanted.http_endpoints, attempt.resolver.read_secret)
         attempt.refused += [
             Refusal("HTTPEndpoint", each.origin, problem, kept=kept) for each, problem, kept in targets.failures
         ]
@@ -105,6 +120,13 @@ class Tolerance:
     def adopt(self, prepared: Prepared) -> None:
         """Remember what is in force now."""
         self._in_force = {app.record.ref: app for app in prepared.resolved.apps}
+        self._stale.clear()
+        secrets: dict[SecretPlace, list[tuple[AppRef, Token]]] = {}
+        for ref, app in self._in_force.items():
+            for token in app.tokens:
+                if token.place is not None:
+                    secrets.setdefault(token.place, []).append((ref, token))
+        self.token_secrets = secrets
 
     # Components ------------------------------------------------------------------------------------------------------
     async def _definitions(self, attempt: Attempt) -> list[Definition]:
@@ -149,26 +171,42 @@ class Tolerance:
         self._stores = stores
         found: list[ResolvedApp] = []
         for app in attempt.wanted.apps:
+            resolved = attempt.looked_at.get(app.ref)
+            if resolved is None:
+                resolved = attempt.looked_at[app.ref] = await self._resolve_one(attempt, app, again=again)
             problem = attempt.excluded.get(app.ref)
-            if problem is not None:
-                found += self._former(attempt, app, problem)
-                continue
-            try:
-                found.append(await self._resolve_one(attempt.resolver, app, again=again))
-            except AppsError as error:
-                found += self._former(attempt, app, _without_place(app, error.problems))
+            if problem is None and isinstance(resolved, AppsError):
+                problem = _without_place(app, resolved.problems)
+            if problem is None and isinstance(resolved, ResolvedApp):
+                found.append(resolved)
+            else:
+                found += self._former(attempt, app, problem or "")
         return found
 
-    async def _resolve_one(self, resolver: AppResolver, app: App, *, again: bool) -> ResolvedApp:
-        former = self._in_force.get(app.ref)
-        configuration = resolver.configuration(app)
-        if former is None or again or former.record.app != app or former.record.configuration != configuration:
-            return await resolver.resolve(app)
-        return former
+    async def _resolve_one(self, attempt: Attempt, app: App, *, again: bool) -> ResolvedApp | AppsError:
+        former, resolver = self._in_force.get(app.ref), attempt.resolver
+        try:
+            configuration = resolver.configuration(app)
+        except AppsError:
+            changed = True
+        else:
+            changed = former is None or former.record.app != app or former.record.configuration != configuration
+        if former is None:
+            before: Sequence[Token] = ()
+        elif changed or again or app.ref in self._stale or any(token.refused for token in former.tokens):
+            attempt.standing[app.ref] = await resolver.with_tokens_of_now(former)
+            before = former.tokens
+        else:
+            attempt.standing[app.ref] = former
+            return former
+        try:
+            return await resolver.resolve_served(app, before)
+        except AppsError as error:
+            return error
 
     def _former(self, attempt: Attempt, app: App, problem: str) -> list[ResolvedApp]:
         """Refuse an app; what of it was in force before stays."""
-        former = self._in_force.get(app.ref)
+        former = attempt.standing.get(app.ref)
         attempt.refused.append(Refusal(_kind_of(app), app.origin, problem, kept=former is not None))
         return [former] if former is not None else []
 
@@ -177,7 +215,7 @@ class Tolerance:
         checked: list[ResolvedApp] = []
         good: set[int] = set()
         for app in found:
-            if self._in_force.get(app.record.ref) is app:  # so they could
+            if attempt.standing.get(app.record.ref) is app:  # so they could
                 checked.append(app)
                 continue
             configuration = app.record.configuration
@@ -195,24 +233,40 @@ class Tolerance:
     def _told_apart(self, attempt: Attempt, found: Sequence[ResolvedApp]) -> list[ResolvedApp]:
         """Without apps that claim what proves another one; who had it before keeps it."""
         chosen = {app.record.ref: app for app in found}
-        while True:
-            ordered = sorted(chosen.values(), key=lambda app: not self._claims_nothing_new(app))
-            loser = _first_that_clashes(ordered)
-            if loser is None:
-                return list(chosen.values())
-            app, problem = loser
-            former = self._in_force.get(app.record.ref)
-            kept = former if former is not app else None
-            attempt.refused.append(Refusal(_kind_of(app.record.app), app.record.app.origin, problem, kept=bool(kept)))
-            if kept is not None:
-                chosen[app.record.ref] = kept
+        while (clash := self._first_clash(chosen.values())) is not None:
+            app, owner, problem = clash
+            ref, record = app.record.ref, app.record
+            standing = attempt.standing.get(ref)
+            if standing is app:  # its Secret holds the token of another now; its certificates were its own before
+                standing = app.without_tokens(owner.record.token_digests, problem)
+                if standing.record.token_digests != record.token_digests:
+                    chosen[ref] = attempt.standing[ref] = standing
+                    continue
+                standing = None
+            if standing is None:
+                del chosen[ref]
             else:
-                del chosen[app.record.ref]
+                chosen[ref] = standing
+            attempt.refused.append(Refusal(_kind_of(record.app), record.app.origin, problem, kept=standing is not None))
+        return list(chosen.values())
 
-    def _claims_nothing_new(self, app: ResolvedApp) -> bool:
-        """Whether all that proves an app has proved it before."""
-        former = self._in_force.get(app.record.ref)
-        return former is not None and _claims(app) <= _claims(former)
+    def _first_clash(self, apps: Collection[ResolvedApp]) -> tuple[ResolvedApp, ResolvedApp, str] | None:
+        """The first app that claims what is another's, that other, and the problem. What proved an app before is its own."""
+        owners: dict[object, ResolvedApp] = {}
+        for app in apps:
+            former = self._in_force.get(app.record.ref)
+            if former is not None:
+                owners.update(dict.fromkeys(_claims(app) & _claims(former), app))
+        checked = AppRegistry()
+        for app in apps:
+            for claim in _claims(app):
+                owner = owners.setdefault(claim, app)
+                if owner is not app:
+                    try:
+                        checked.replace([owner.record, app.record])
+                    except IdentityConfigurationError as error:
+                        return app, owner, str(error)
+        return None
 
     def _with_own_places(
         self, attempt: Attempt, found: Sequence[ResolvedApp], definitions: Sequence[Definition]
@@ -261,25 +315,19 @@ class Tolerance:
         return tuple(found)
 
 
-def _first_that_clashes(apps: Iterable[ResolvedApp]) -> tuple[ResolvedApp, str] | None:
-    """The first app that an earlier one shares a token or a certificate with."""
-    checked = AppRegistry()
-    owners: dict[object, ResolvedApp] = {}
-    for app in apps:
-        for claim in _claims(app):
-            owner = owners.setdefault(claim, app)
-            if owner is not app:
-                try:
-                    checked.replace([owner.record, app.record])
-                except IdentityConfigurationError as error:
-                    return app, str(error)
-    return None
-
-
 def _claims(app: ResolvedApp) -> set[object]:
     """What proves an app, in forms that can be compared."""
     certificates = {(bool(name.spiffe_id), bool(name.dns_name), str(name)) for name in app.record.app.certificates}
     return {*app.record.token_digests, *certificates}
+
+
+def _wrong_tokens(found: Sequence[ResolvedApp]) -> list[Refusal]:
+    """What to tell of apps of which a token proves nobody, or cannot be read now: the rest of them is in force."""
+    return [
+        Refusal(_kind_of(app.record.app), app.record.app.origin, problem, partly=True)
+        for app in found
+        for problem in app.problems
+    ]
 
 
 def _disputed_accounts(found: Sequence[ResolvedApp]) -> list[Refusal]:

@@ -297,6 +297,6 @@ async def test_secrets_for_secret_stores_come_from_stores_opened_before(tmp_path
     components = load_objects(objects, source="test").components
     await loader.load_secret_stores(components, [AppRef("a")])
     assert {opened.name for opened in registry.all_open()} == {"file", "env"}
-    assert await loader.reader("default")("file", "a", "a") == "b"
-    assert await loader.reader("default")("file", "none", "none") is None
+    assert await loader.secrets.reader("default")("file", "a", "a") == "b"
+    assert await loader.secrets.reader("default")("file", "none", "none") is None
     await registry.close()

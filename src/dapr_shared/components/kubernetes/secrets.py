@@ -16,7 +16,12 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from dapr_shared.contracts.component import BackendError, BackendUnavailableError
-from dapr_shared.contracts.secretstores import SecretNotFoundError, SecretStore, SecretStoreCapability
+from dapr_shared.contracts.secretstores import (
+    SecretNotFoundError,
+    SecretStore,
+    SecretStoreCapability,
+    SecretUnusableError,
+)
 from dapr_shared.contracts.settings import Setting, SettingError, Settings
 from dapr_shared.core.rights import advice
 from dapr_shared.kube.client import KubeClient
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from dapr_shared.contracts.component import ComponentContext
 
 _NAMESPACE_METADATA = "namespace"
+_NOT_FOUND = "NotFound"
+"""The API server's own word for it, in the Status that it sends."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 """What a Secret or a namespace can be called; anything else is not found, and never becomes part of a path."""
 
@@ -133,18 +140,25 @@ CREDENTIALS = frozenset({"kubernetes.io/service-account-token", "bootstrap.kuber
 async def read_secret(
     client: KubeClient, name: str, namespace: str, *, refused: frozenset[str] = frozenset()
 ) -> Mapping[str, str]:
-    """One Secret. Raises `SecretNotFoundError`, and `BackendError` where it cannot be read or is of a refused type."""
+    """One Secret. Raises `SecretNotFoundError`, `SecretUnusableError` (a refused type), and `BackendError`.
+
+    A 404 that is no answer of an API server (a gateway between that has lost its way) does not say that there is none.
+    """
     if not _NAME.fullmatch(name):
         raise SecretNotFoundError(f"secret {name!r} not found: a Secret cannot be called so")
     try:
         found = await client.get(SECRETS, name, namespace)
     except NotFound as error:
+        if error.reason != _NOT_FOUND:
+            raise BackendUnavailableError(
+                f"get secrets {name} in namespace {namespace}: answered 404, but not as an API server does"
+            ) from error
         raise SecretNotFoundError(f"secret {name} not found in namespace {namespace}") from error
     except KubeError as error:
         raise _failure(error) from error
     kind = str(found.get("type", ""))
     if kind in refused:
-        raise BackendError(
+        raise SecretUnusableError(
             f"the Secret {name} of namespace {namespace} is of type {kind}, a credential of the cluster: resources and "
             "annotations may not refer to it; copy what you need into a Secret of type Opaque"
         )
