@@ -25,12 +25,16 @@
   resources: [services]
   verbs: [list, watch]
 {{- end }}
-{{- $followed := or (has "pods" $discover) (include "shared.on" .Values.shared.identity.byAddress) }}
-{{- if or $followed .Values.shared.identity.serviceAccountAudience }}
-# Annotated Pods are apps; a token or an address is of a Pod.
+{{- $identity := .Values.shared.identity }}
+{{- $verbs := list }}
+{{- if or (has "pods" $discover) $identity.serviceAccountAudience }}{{ $verbs = append $verbs "get" }}{{ end }}
+{{- if or (has "pods" $discover) (include "shared.on" $identity.byAddress) }}{{ $verbs = concat $verbs (list "list" "watch") }}{{ end }}
+{{- with $verbs }}
+# Annotated Pods are apps, followed and read one at a time; a token is of a Pod, which is read, an address of one of the
+# node's, which are followed.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get{{ if $followed }}, list, watch{{ end }}]
+  verbs: [{{ join ", " . }}]
 {{- end }}
 # What is wrong with an object is told beside it.
 - apiGroups: [""]
