@@ -1,13 +1,15 @@
 """Counting one operation on a component, whatever its outcome, and its turn where the component can do few at a time.
 
-Part of step 4 of the request road. A class with slots: as a generator with `contextlib.contextmanager` it cost 1.6 µs a
-call, of which the metric itself is 0.5.
+Part of step 4 of the request road. A struct: as a generator with `contextlib.contextmanager` it cost 1.6 µs a call, of
+which the metric itself is 0.5.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import msgspec
 
 from dapr_shared.contracts.turns import NoTurnError
 from dapr_shared.core import errors
@@ -30,22 +32,19 @@ class OperationFamily(Protocol):
         ...
 
 
-class Counted:
+class Counted(msgspec.Struct, eq=False):
     """`with Counted(metrics.state_operation, caller, opened, "get") as counted: …`; an exception counts as a failure.
 
     Where `opened.turns` is set, `await counted.turn()` comes before the component is called: the app waits for its turn,
     which is time of the operation and ends with it.
     """
 
-    __slots__ = ("_caller", "_family", "_has_turn", "_opened", "_operation", "_started")
-
-    def __init__(self, family: OperationFamily, caller: Caller, opened: Opened[Any], operation: str) -> None:
-        self._family = family
-        self._caller = caller
-        self._opened = opened
-        self._operation = operation
-        self._started = 0.0
-        self._has_turn = False
+    _family: OperationFamily
+    _caller: Caller
+    _opened: Opened[Any]
+    _operation: str
+    _started: float = 0.0
+    _has_turn: bool = False
 
     def __enter__(self) -> Self:
         self._started = perf_counter()

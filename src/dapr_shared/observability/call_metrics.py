@@ -36,13 +36,13 @@ class CallMetrics:
         # Counters and `Histogram.observe` without their calls: three of 142 of a state get, six of an invocation.
         self.completed.value += 1
         latency = self.latency
-        latency.counts[bisect_left(latency.bounds, milliseconds)] += 1
+        latency.counts[0 if milliseconds <= latency.first else bisect_left(latency.bounds, milliseconds)] += 1
         latency.sum += milliseconds
         sizes = self.received
-        sizes.counts[bisect_left(sizes.bounds, received)] += 1
+        sizes.counts[0 if received <= sizes.first else bisect_left(sizes.bounds, received)] += 1
         sizes.sum += received
         sizes = self.sent
-        sizes.counts[bisect_left(sizes.bounds, sent)] += 1
+        sizes.counts[0 if sent <= sizes.first else bisect_left(sizes.bounds, sent)] += 1
         sizes.sum += sent
         if self.responses is not None:
             self.responses.value += 1
@@ -61,7 +61,7 @@ class OperationMetrics:
         """Count one."""
         self.count.value += 1
         latency = self.latency
-        latency.counts[bisect_left(latency.bounds, milliseconds)] += 1
+        latency.counts[0 if milliseconds <= latency.first else bisect_left(latency.bounds, milliseconds)] += 1
         latency.sum += milliseconds
 
 

@@ -83,7 +83,7 @@ class DaprMetrics:
         self.options = options or MetricsOptions()
         limit = self.options.label_set_limit * (_INCREASED if self.options.increased_cardinality else 1)
         self.registry = Registry(limit=limit)
-        self._calls: dict[tuple[str, ...], CallMetrics] = {}
+        self._calls: dict[tuple[str | int, ...], CallMetrics] = {}
         self._operations: dict[tuple[str, ...], OperationMetrics] = {}
         self._bulk_operations: dict[tuple[str, ...], BulkOperationMetrics] = {}
         self._invocations: dict[tuple[str, ...], InvocationMetrics] = {}
@@ -101,13 +101,13 @@ class DaprMetrics:
 
         Name only apps that exist in it: a caller can make up any number of others.
         """
-        key = ("http-server", app_id, method, path, str(status))
-        return self._calls.get(key) or self._keep(self._calls, key, self._http_server(*key[1:]))
+        key = ("http-server", app_id, method, path, status)
+        return self._calls.get(key) or self._keep(self._calls, key, self._http_server(app_id, method, path, str(status)))
 
     def http_call(self, app_id: str, method: str, path: str, status: int) -> CallMetrics:
         """A request to an HTTP app; `app_id` is that app, `path` a name as of `http_request`; `method` may be empty."""
-        key = ("http-client", app_id, method, path, str(status))
-        return self._calls.get(key) or self._keep(self._calls, key, self._http_client(*key[1:]))
+        key = ("http-client", app_id, method, path, status)
+        return self._calls.get(key) or self._keep(self._calls, key, self._http_client(app_id, method, path, str(status)))
 
     def grpc_request(self, app_id: str, method: str, code: GrpcCode) -> CallMetrics:
         """A call of the gRPC API; `method` is the full name, `/package.Service/Method`."""
@@ -131,7 +131,12 @@ class DaprMetrics:
         self, app_id: str, component: str, namespace: str, operation: str, *, success: bool
     ) -> OperationMetrics:
         """An operation on a state store: get, set, delete, bulk_get, bulk_delete, transaction, query."""
-        return self._operation("state", self._state, app_id, component, namespace, operation, _bool(success))
+        succeeded = "true" if success else "false"
+        # Found without a further call where it is known, as for messages.
+        found = self._operations.get(("state", app_id, component, namespace, operation, succeeded))
+        if found is not None:
+            return found
+        return self._operation("state", self._state, app_id, component, namespace, operation, succeeded)
 
     def pubsub_ingress(
         self, app_id: str, component: str, namespace: str, topic: str, process_status: str

@@ -54,7 +54,7 @@ class BindingsApi:
 
     async def invoke(self, call: HttpCall) -> Response:
         (name,) = call.params
-        request = await call.json(_REQUEST, lambda data: fold_names(data, _SHAPE, lambda _: None))
+        request = await call.json(_REQUEST, lambda data, _: fold_names(data, _SHAPE, lambda _: None))
         metadata = {**(request.metadata or {}), **_trace(call)}
         try:
             answer = await self._block.invoke(call.proved, name, request.operation, bytes(request.data), metadata)

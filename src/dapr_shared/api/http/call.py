@@ -6,7 +6,7 @@ First step of the request road. Everything that is read from a request lazily is
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
@@ -24,38 +24,33 @@ if TYPE_CHECKING:
     from dapr_shared.observability.tracing import TraceContext
 
 T = TypeVar("T")
+Mend: TypeAlias = "Callable[[bytes, HttpCall], bytes]"
+"""Makes JSON of the form that a decoder takes of JSON that it refused; raises what the call is then answered with."""
 _METADATA = "metadata."
 _MAX_QUERY_FIELDS = 1000
 
 
-class HttpCall:
+class HttpCall(msgspec.Struct, eq=False):
     """A request, its route's parameters and, once proved, its caller."""
 
-    __slots__ = (
-        "_query", "body_limit", "caller", "entered", "params", "path", "query_string", "request", "sampled", "span", "trace",
-    )  # fmt: skip
-
-    def __init__(
-        self, request: Request, path: bytes, query_string: bytes, params: tuple[str, ...], body_limit: int
-    ) -> None:
-        self.request = request
-        self.path = path
-        """Cleaned path, still percent-encoded."""
-        self.query_string = query_string
-        self.params = params
-        """Path parameters in order, decoded."""
-        self.body_limit = body_limit
-        """Bytes; 0: no limit."""
-        self.caller: Caller | None = None
-        self.entered = False
-        """Whether the call holds one of its app's places (pipeline, step 5)."""
-        self.trace: Headers = []
-        """The trace context to pass on."""
-        self.sampled: TraceContext | None = None
-        """The same with the decision whether it is sampled; `None` while tracing is off."""
-        self.span: Span | None = None
-        """The span of a sampled call that is exported."""
-        self._query: list[tuple[str, str]] | None = None
+    request: Request
+    path: bytes
+    """Cleaned path, still percent-encoded."""
+    query_string: bytes
+    params: tuple[str, ...]
+    """Path parameters in order, decoded."""
+    body_limit: int
+    """Bytes; 0: no limit."""
+    caller: Caller | None = None
+    entered: bool = False
+    """Whether the call holds one of its app's places (pipeline, step 5)."""
+    trace: Headers = []
+    """The trace context to pass on."""
+    sampled: TraceContext | None = None
+    """The same with the decision whether it is sampled; `None` while tracing is off."""
+    span: Span | None = None
+    """The span of a sampled call that is exported."""
+    _query: list[tuple[str, str]] | None = None
 
     @property
     def proved(self) -> Caller:
@@ -99,15 +94,22 @@ class HttpCall:
         except BodyError as error:
             raise errors.BODY_READ(detail=error) from error
 
-    async def json(self, decoder: msgspec.json.Decoder[T], mend: Callable[[bytes], bytes] | None = None) -> T:
+    async def json(self, decoder: msgspec.json.Decoder[T], mend: Mend | None = None) -> T:
         """The body as typed data. Raises `MALFORMED_REQUEST`, also for a body over the limit, as Dapr does.
 
         `mend`: what the decoder refuses is decoded once more as this makes it.
         """
+        body = self.request.body
+        if isinstance(body, bytes):
+            return self.decoded(body, decoder, mend)
         try:
             data = await self.body()
         except errors.DaprError as error:
             raise errors.MALFORMED_REQUEST(detail=error.message) from error
+        return self.decoded(data, decoder, mend)
+
+    def decoded(self, data: bytes, decoder: msgspec.json.Decoder[T], mend: Mend | None = None) -> T:
+        """A body that is here as typed data; see `json`."""
         try:
             data.decode()  # msgspec does not look into the strings of values that pass through
             try:
@@ -115,7 +117,7 @@ class HttpCall:
             except msgspec.ValidationError:  # it is JSON, of another form
                 if mend is None:
                     raise
-                return decoder.decode(mend(data))
+                return decoder.decode(mend(data, self))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last: nested too deep
             raise errors.MALFORMED_REQUEST(detail=error) from error
 

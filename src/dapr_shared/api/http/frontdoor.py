@@ -68,10 +68,11 @@ class HttpFrontDoor:
         try:
             trace, call.trace = trace_of_http(self._tracing, request.headers)
             call.sampled = trace
-            route = self._route(call)
-            if route is None:
+            found = self.table.match(request.method, call.path)
+            if found is None:
                 name, response = await self._invoked(call, raw_path, started)
             else:
+                route, call.params = found
                 name = route.name
                 response = await self._routed(call, route, started)
         except DaprError as error:
@@ -91,13 +92,6 @@ class HttpFrontDoor:
         else:
             response.body = CountedBody(response.body, self._at_the_end(call, name, response, started))
         return response
-
-    def _route(self, call: HttpCall) -> Route | None:
-        found = self.table.match(call.request.method, call.path)
-        if found is None:
-            return None
-        route, call.params = found
-        return route
 
     async def _routed(self, call: HttpCall, route: Route, started: float) -> Response:
         if route.open:
@@ -171,8 +165,9 @@ class HttpFrontDoor:
             end_http(call, response.status)
         request = call.request
         app_id = call.caller.app_id if call.caller else _NO_APP
+        body = request.body
         self._metrics.http_request(app_id, request.method, name, response.status).record(
-            milliseconds, _size(request.body), sent
+            milliseconds, len(body) if isinstance(body, bytes) else 0, sent
         )
         if self._access_log.enabled:
             self._access_log.http(
@@ -185,10 +180,6 @@ class HttpFrontDoor:
                 milliseconds=milliseconds,
                 user_agent=(request.header(b"user-agent") or b"").decode("latin-1"),
             )
-
-
-def _size(body: object) -> int:
-    return len(body) if isinstance(body, bytes) else 0
 
 
 class PublicFrontDoor:

@@ -73,7 +73,7 @@ class LockApi:
         return json_response({"status": int(status)})
 
 
-def _with_json_names(data: bytes) -> bytes:
+def _with_json_names(data: bytes, _call: HttpCall) -> bytes:
     """The same with the proto's names in the JSON form; other names are left out, as daprd ignores them."""
     given = _OBJECT.decode(data)
     return msgspec.json.encode({_NAMES[name]: value for name, value in given.items() if name in _NAMES})

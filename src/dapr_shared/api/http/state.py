@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -20,6 +19,7 @@ from dapr_shared.wire.http.messages import Response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dapr_shared.api.http.call import Mend
     from dapr_shared.blocks.state.block import StateBlock
     from dapr_shared.blocks.state.items import BulkItem
     from dapr_shared.contracts.state import StateValue
@@ -77,6 +77,9 @@ class StateApi:
 
     def __init__(self, block: StateBlock) -> None:
         self._block = block
+        self._mend_items = self._mend(_ITEMS_SHAPE)
+        self._mend_bulk_get = self._mend(_BULK_GET_SHAPE)
+        self._mend_transaction = self._mend(_TRANSACTION_SHAPE)
 
     def routes(self) -> Sequence[Route]:
         write = ("POST", "PUT")
@@ -103,13 +106,23 @@ class StateApi:
 
     async def save(self, call: HttpCall) -> Response:
         (store,) = call.params
-        items: list[_Item] = await self._read(call, _ITEMS, _ITEMS_SHAPE) or []
-        self._block.check_count(store, len(items))
-        for item in items:
+        caller = call.proved
+        self._block.check_store(caller, store)
+        body = call.request.body
+        if isinstance(body, bytes):  # as most are: without the coroutine, 0.4 µs less
+            given = call.decoded(body, _ITEMS, self._mend_items)
+        else:
+            given = await call.json(_ITEMS, self._mend_items)
+        if given is None:
+            given = []
+        self._block.check_count(store, len(given))
+        overrides = call.metadata()
+        items: list[SaveItem] = []
+        for item in given:
             if not item.key:
                 raise errors.STATE_KEY_EMPTY()  # Dapr's HTTP API calls this a body of the wrong form, its gRPC API does not
-        overrides = call.metadata()
-        await self._block.save(call.proved, store, [_save_item(item, overrides) for item in items])
+            items.append(_save_item(item, overrides))
+        await self._block.save(caller, store, items)
         return no_content()
 
     async def delete(self, call: HttpCall) -> Response:
@@ -127,14 +140,14 @@ class StateApi:
 
     async def bulk_get(self, call: HttpCall) -> Response:
         (store,) = call.params
-        request = await self._read(call, _BULK_GET, _BULK_GET_SHAPE)
+        request = await self._read(call, _BULK_GET, self._mend_bulk_get)
         metadata = {**(request.metadata or {}), **call.metadata()}
         items = await self._block.bulk_get(call.proved, store, request.keys, request.parallelism, metadata)
         return json_bytes(orjson.dumps([_bulk_item(item) for item in items]))
 
     async def transact(self, call: HttpCall) -> Response:
         (store,) = call.params
-        request = await self._read(call, _TRANSACTION, _TRANSACTION_SHAPE)
+        request = await self._read(call, _TRANSACTION, self._mend_transaction)
         self._block.check_count(store, len(request.operations))
         overrides = call.metadata()
         operations = [TransactionItem(o.operation, _save_item(o.request, overrides)) for o in request.operations]
@@ -158,12 +171,20 @@ class StateApi:
             body["metadata"] = dict(result.metadata)
         return json_bytes(orjson.dumps(body))
 
-    async def _read(self, call: HttpCall, decoder: msgspec.json.Decoder[T], shape: msgspec.inspect.Type) -> T:
+    async def _read(self, call: HttpCall, decoder: msgspec.json.Decoder[T], mend: Mend) -> T:
         """The body, once the store is known to be there: daprd tells of the store first."""
         (store,) = call.params
         self._block.check_store(call.proved, store)
-        check_count = partial(self._block.check_count, store)
-        return await call.json(decoder, partial(fold_names, shape=shape, check_count=check_count))
+        return await call.json(decoder, mend)
+
+    def _mend(self, shape: msgspec.inspect.Type) -> Mend:
+        """For JSON whose names are in other letters."""
+
+        def mend(data: bytes, call: HttpCall) -> bytes:
+            (store,) = call.params
+            return fold_names(data, shape, lambda count: self._block.check_count(store, count))
+
+        return mend
 
 
 def _save_item(item: _Item, overrides: dict[str, str]) -> SaveItem:

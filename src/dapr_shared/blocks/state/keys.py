@@ -25,9 +25,11 @@ def key_prefix(metadata: Mapping[str, str], name: str, app_id: str, given_namesp
 
     `metadata`: the component's runtime metadata. `name`: the component's. `given_namespace`: empty for the default one.
     """
-    text = metadata.get("keyprefix", "")
+    text = metadata.get("keyprefix")
+    if not text:
+        return app_id
     match text.lower():
-        case "" | "appid":
+        case "appid":
             return app_id
         case "name":
             return name

@@ -56,7 +56,7 @@ def whole_head(request: Request, response: Response, size: int, date: bytes, *, 
     line = STATUS_LINES.get(status)
     if line is None:
         raise FieldError(f"{status} is not the status of a final answer")
-    fields = Fields(response.headers)
+    fields = Fields.of(response.headers)
     if has_no_body(request.method, status):
         length = _parsed_length(fields.length) if request.method == "HEAD" else None
         if length is None and size and status not in {204, 304}:
@@ -75,7 +75,7 @@ def stream_head(request: Request, response: Response, date: bytes, *, keep_alive
     line = STATUS_LINES.get(response.status)
     if line is None:
         raise FieldError(f"{response.status} is not the status of a final answer")
-    fields = Fields(response.headers)
+    fields = Fields.of(response.headers)
     length = _parsed_length(fields.length)
     bodyless = has_no_body(request.method, response.status)
     chunked = False

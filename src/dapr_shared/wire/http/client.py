@@ -81,7 +81,7 @@ class HttpClient:
         self._unix_path = unix_path
         name = f"[{host}]".encode() if ":" in host else host.encode("idna")
         authority = name if port == _DEFAULT_PORTS[scheme] else b"%b:%d" % (name, port)
-        self._host_line = Fields([(b"host", authority)]).block()
+        self._host_line = Fields.of([(b"host", authority)]).block()
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
         self._count = 0
@@ -150,7 +150,7 @@ class HttpClient:
         self, start: bytes, headers: Headers, body: bytes, *, timeout: float | None = None
     ) -> Awaitable[ClientResponse]:
         """`request` for what is posted to one target again and again; `headers` has what differs. Raises as `request`."""
-        more = Fields(headers).block() if headers else b""
+        more = Fields.of(headers).block() if headers else b""
         head = b"%b%bcontent-length: %d\r\n\r\n" % (start, more, len(body))
         return self._send_whole("POST", head, body, timeout)
 

@@ -12,6 +12,8 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 if TYPE_CHECKING:
     from dapr_shared.wire.http.messages import Headers
 
@@ -77,23 +79,26 @@ def is_token(text: bytes) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-class Fields:
+class Fields(msgspec.Struct, eq=False):
     """Header fields sorted for sending: `lines` to be written, and what the given ones said about framing."""
 
-    __slots__ = ("dated", "hosted", "length", "lines")
+    lines: list[bytes] = []
+    length: bytes | None = None
+    dated: bool = False
+    hosted: bool = False
 
-    def __init__(self, headers: Headers) -> None:
-        self.lines: list[bytes] = []
-        self.length: bytes | None = None
-        self.dated = False
-        self.hosted = False
-        lines = self.lines
+    @staticmethod
+    def of(headers: Headers) -> Fields:
+        """Sort these. Raises `FieldError`."""
+        fields = Fields()
+        lines = fields.lines
         for name, value in headers:
             kind = _kinds.get(name) or kind_of(name)
             if kind is Kind.PLAIN:
                 lines += (name, b": ", value, b"\r\n")
             elif kind is not Kind.OWN:
-                self._take(kind, name, value)
+                fields._take(kind, name, value)
+        return fields
 
     def _take(self, kind: Kind, name: bytes, value: bytes) -> None:
         if kind is Kind.LENGTH:
@@ -130,7 +135,7 @@ def request_head(method: str, target: bytes, headers: Headers, host_line: bytes,
             raise FieldError("invalid method")
     if not target or len(target.translate(None, _NOT_IN_TARGET)) != len(target):
         raise FieldError("invalid target")
-    fields = Fields(headers)
+    fields = Fields.of(headers)
     return b"".join(
         (start, target, b" HTTP/1.1\r\n", b"" if fields.hosted else host_line, fields.block(), framing, b"\r\n")
     )

