@@ -57,6 +57,7 @@ BREAKER_STATES = ("closed", "half-open", "open", "unknown")
 _VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
 _INCREASED = 5
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -102,12 +103,16 @@ class DaprMetrics:
         Name only apps that exist in it: a caller can make up any number of others.
         """
         key = ("http-server", app_id, method, path, status)
-        return self._calls.get(key) or self._keep(self._calls, key, self._http_server(app_id, method, path, str(status)))
+        return self._calls.get(key) or self._keep(
+            self._calls, key, self._http_server(app_id, method, path, str(status))
+        )
 
     def http_call(self, app_id: str, method: str, path: str, status: int) -> CallMetrics:
         """A request to an HTTP app; `app_id` is that app, `path` a name as of `http_request`; `method` may be empty."""
         key = ("http-client", app_id, method, path, status)
-        return self._calls.get(key) or self._keep(self._calls, key, self._http_client(app_id, method, path, str(status)))
+        return self._calls.get(key) or self._keep(
+            self._calls, key, self._http_client(app_id, method, path, str(status))
+        )
 
     def grpc_request(self, app_id: str, method: str, code: GrpcCode) -> CallMetrics:
         """A call of the gRPC API; `method` is the full name, `/package.Service/Method`."""
@@ -553,7 +558,7 @@ class DaprMetrics:
         return self.registry.histogram(f"dapr_{name}", documentation, ("app_id", *labels), buckets=SIZE_BUCKETS)
 
     # Making children -------------------------------------------------------------------------------------------------
-    def _keep(self, cache: dict[tuple[str, ...], V], key: tuple[str, ...], value: V) -> V:
+    def _keep(self, cache: dict[K, V], key: K, value: V) -> V:
         # A caller can invent methods: what the families do not take in, the cache does not keep either.
         if len(cache) < self.registry.limit:
             cache[key] = value

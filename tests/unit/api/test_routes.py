@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dapr_shared.api.http.call import HttpCall, unquote_param
-from dapr_shared.api.http.routes import Route, RouteTable, clean_path
+from dapr_shared.api.http.routes import Route, RouteTable, clean_path, origin_form
 from dapr_shared.core.errors import DaprError
 from dapr_shared.wire.http.messages import Request
 
@@ -131,3 +131,36 @@ def test_two_routes_of_one_verb_and_path_are_a_defect():
     row = Route(("GET",), "/a/b/{c}", handler, "A", "a")
     with pytest.raises(ValueError, match="two routes"):
         RouteTable([row, row])
+
+
+_TARGETS = st.lists(
+    st.sampled_from([b"/", b"v1.0", b"state", b"s", b"%41", b"%zz", b"..", b"?", b"a=b", b"bulk"]), max_size=8
+)
+
+
+@given(st.sampled_from(["GET", "POST", "PUT", "PATCH"]), st.lists(_TARGETS, max_size=4))
+def test_a_target_that_is_remembered_means_what_it_would_mean_anew(verb, targets):
+    """Whatever was asked before, a target has the path, query, route and parameters, or the error, of the first time."""
+    table = RouteTable(TABLE.routes)
+    for pieces in [*targets, *targets]:
+        target = b"/v1.0/state/" + b"".join(pieces)
+        raw_path, _, query = origin_form(target).partition(b"?")
+        found = table.resolve(verb, target)
+        assert (found.raw_path, found.path, found.query) == (raw_path, clean_path(raw_path), query)
+        problem, wanted = "", None
+        try:
+            wanted = TABLE.match(verb, clean_path(raw_path))
+        except DaprError as error:
+            problem = error.message
+        assert (found.problem.message if found.problem else "") == problem
+        assert (found.route, found.params) == (wanted or (None, ()))
+
+
+def test_no_table_remembers_targets_without_end():
+    """A client that makes up targets, or long ones, fills no memory."""
+    table = RouteTable(TABLE.routes)
+    for number in range(1000):
+        table.resolve("POST", b"/v1.0/state/%d" % number)
+    table.resolve("POST", b"/v1.0/state/" + b"s" * 1000)
+    assert len(table._known) <= 256
+    assert max(len(target) for _, target in table._known) <= 256

@@ -14,7 +14,7 @@ from dapr_shared.api.errors import http_response
 from dapr_shared.api.http.call import HttpCall
 from dapr_shared.api.http.counted_body import CountedBody
 from dapr_shared.api.http.invoke import find_target
-from dapr_shared.api.http.routes import Route, RouteTable, clean_path, origin_form
+from dapr_shared.api.http.routes import Route, RouteTable
 from dapr_shared.api.spans import begin_http, end_http, invoked
 from dapr_shared.api.trace import trace_of_http
 from dapr_shared.core import errors
@@ -61,18 +61,17 @@ class HttpFrontDoor:
     async def __call__(self, request: Request) -> Response:
         """Answer one request; whatever happens, the answer is a row of the error table or the block's."""
         started = perf_counter()
-        raw_path, _, query = origin_form(request.target).partition(b"?")
-        call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
+        target = self.table.resolve(request.method, request.target)
+        call = HttpCall(request, target.path, target.query, target.params, self._body_limit)
         trace = None
         name = "InvokeService"
         try:
             trace, call.trace = trace_of_http(self._tracing, request.headers)
             call.sampled = trace
-            found = self.table.match(request.method, call.path)
-            if found is None:
-                name, response = await self._invoked(call, raw_path, started)
+            route = target.known_route()
+            if route is None:
+                name, response = await self._invoked(call, target.raw_path, started)
             else:
-                route, call.params = found
                 name = route.name
                 response = await self._routed(call, route, started)
         except DaprError as error:
@@ -190,13 +189,12 @@ class PublicFrontDoor:
         self._body_limit = body_limit
 
     async def __call__(self, request: Request) -> Response:
-        raw_path, _, query = origin_form(request.target).partition(b"?")
-        call = HttpCall(request, clean_path(raw_path), query, (), self._body_limit)
+        target = self._table.resolve(request.method, request.target)
+        call = HttpCall(request, target.path, target.query, target.params, self._body_limit)
         try:
-            found = self._table.match(request.method, call.path)
-            if found is None:
+            route = target.known_route()
+            if route is None:
                 return Response(404, [(b"content-type", b"text/plain; charset=utf-8")], b"404 page not found\n")
-            route, call.params = found
             return await route.handler(call)
         except DaprError as error:
             return http_response(error)

