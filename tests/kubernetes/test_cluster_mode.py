@@ -237,13 +237,37 @@ def test_a_start_without_the_api_server(own_api_server, tmp_path):
     assert "no answer within 30 s" in caught.value.log
 
 
+@pytest.mark.slow
+def test_a_start_without_the_api_server_and_with_a_configuration(own_api_server, tmp_path):
+    """It lives while not even its own Configuration is known, and has it in force when the API server has come."""
+    install_kinds(own_api_server)
+    namespace = own_api_server.create_namespace()
+    features = [{"name": "OfTheConfiguration", "enabled": True}]
+    own_api_server.apply(
+        of_dapr("Configuration", "settings", {"features": features}), app("first"), namespace=namespace
+    )
+    own_api_server.kill_server()
+    told = "waiting for the Configuration"
+    with waiting_instance(tmp_path / "served", own_api_server, namespace, "--config=settings", told=told) as instance:
+        assert ask(instance.public, "GET", "/livez").status == 200
+        status, why = readiness(instance)
+        assert status == 503
+        assert "the Configuration of the instance is not known yet" in why
+        own_api_server.start_server()
+        until(lambda: id_of_or_nothing(instance, "first") == "first", "the start", 90)
+        assert readiness(instance) == (200, "ok\n")
+        assert "OfTheConfiguration" in metadata(instance, "first")["enabledFeatures"]
+
+
 @contextmanager
-def waiting_instance(folder, server, namespace: str):
+def waiting_instance(
+    folder, server, namespace: str, *flags: str, told: str = "waiting for the resources of the cluster"
+):
     """An instance that has said that it waits for the API server."""
     env = {"KUBECONFIG": str(server.kubeconfig), "NAMESPACE": namespace}
-    made = start(folder, "--mode=kubernetes", env=env, entry="daprd", ready="")
+    made = start(folder, "--mode=kubernetes", *flags, env=env, entry="daprd", ready="")
     try:
-        made.wait_for_line("waiting for the resources of the cluster")
+        made.wait_for_line(told)
         yield made
         made.close()
     finally:

@@ -445,6 +445,11 @@ class Events:
         self._resources.info("resource no longer refused", kind=kind, origin=origin)
 
     # The cluster -----------------------------------------------------------------------------------------------------
+    def configuration_awaited(self, problem: str) -> None:
+        """The start waits for the API server to give the Configuration of `--config`; told when the problem changes."""
+        self.metrics.cluster_reachable.child().set(0)
+        self._runtime.warning("waiting for the Configuration", problem=problem)
+
     def cluster_awaited(self, problem: str) -> None:
         """The start waits for the API server; told when the problem changes."""
         self.metrics.cluster_reachable.child().set(0)

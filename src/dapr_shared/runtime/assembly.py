@@ -28,6 +28,7 @@ from dapr_shared.api.http.absent import absent_routes
 from dapr_shared.api.http.bindings import BindingsApi
 from dapr_shared.api.http.configuration import ConfigurationApi
 from dapr_shared.api.http.frontdoor import HttpFrontDoor, PublicFrontDoor
+from dapr_shared.api.http.health import HealthApi
 from dapr_shared.api.http.invoke import InvokeApi
 from dapr_shared.api.http.lock import LockApi
 from dapr_shared.api.http.pubsub import PubSubApi
@@ -249,7 +250,7 @@ def assemble(
         single_app=single is not None, stop=stop, stop_deliveries=_stop_deliveries(subscriptions, presences)
     )
     caller = Caller(single, (Evidence.SINGLE_APP,)) if single else None
-    system = SystemApi(metadata, health, shutdown, public_caller=(lambda: caller) if caller else None)
+    system = SystemApi(metadata, shutdown, public_caller=(lambda: caller) if caller else None)
     routes = [
         *StateApi(state).routes(),
         *PubSubApi(publish).routes(),
@@ -257,6 +258,7 @@ def assemble(
         *BindingsApi(output).routes(),
         *ConfigurationApi(configuration_block).routes(),
         *LockApi(locks).routes(),
+        *HealthApi(health).routes(),
         *system.routes(),
     ]
     routes += absent_routes(frozenset(route.api for route in routes))
@@ -302,7 +304,7 @@ def assemble(
         configuration=configuration_block,
         http=http,
         grpc=grpc,
-        public=PublicFrontDoor([*routes, *system.probes()], body_limit=body_limit),
+        public=PublicFrontDoor([*routes, *HealthApi(health).probes()], body_limit=body_limit),
         listeners=FrontListeners(
             settings,
             http,

@@ -1,6 +1,7 @@
 """The instance's own Configuration in a cluster: `--config` is its name (reference daprd-flags §2).
 
-Before both roads, and before the event loop of the instance: the log's and the metrics' settings are in it.
+Before both roads, and before the parts of the instance are put together: what metrics, traces, logs of calls, features and
+denied components are is in it. Only the probes are answered while it is waited for.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PAUSE = 1.0
 """Seconds between two questions while the API server does not answer."""
 
 
-def read_cluster_configuration(settings: Settings, waiting: Callable[[str], None]) -> Configuration | None:
+async def read_cluster_configuration(settings: Settings, waiting: Callable[[str], None]) -> Configuration | None:
     """The Configuration that `--config` names. `waiting` is told why it takes long.
 
     An instance of one app waits for the API server as long as for its resources, one of many until it is there. Raises
@@ -39,7 +40,7 @@ def read_cluster_configuration(settings: Settings, waiting: Callable[[str], None
         return None
     if len(names) > 1:
         raise SettingsError("--config: with --mode=kubernetes there is one Configuration, by its name")
-    return asyncio.run(_read(settings, names[0], waiting))
+    return await _read(settings, names[0], waiting)
 
 
 async def _read(settings: Settings, name: str, waiting: Callable[[str], None]) -> Configuration:

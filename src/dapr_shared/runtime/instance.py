@@ -17,6 +17,7 @@ import dapr_shared
 from dapr_shared.components.pluggable.sockets import socket_names
 from dapr_shared.runtime.assembly import Parts, assemble
 from dapr_shared.runtime.embedded import state_directory
+from dapr_shared.runtime.extra_listeners import ExtraListeners
 from dapr_shared.runtime.observer import APP_PORT
 from dapr_shared.runtime.operators.door import open_door
 from dapr_shared.runtime.peers import internal_ports
@@ -24,7 +25,6 @@ from dapr_shared.runtime.reload import Reloader
 from dapr_shared.runtime.sources import API_TOKEN, Sources
 from dapr_shared.runtime.token_watch import TokenWatch
 from dapr_shared.runtime.try_again import TryAgain
-from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from dapr_shared.observability.logs import Logs
     from dapr_shared.resources.model import Configuration
     from dapr_shared.runtime.settings import Settings
-    from dapr_shared.wire.http.messages import Request
 
-_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 UNLIMITED_GRACE = 24 * 3600.0
 """Seconds that stand for no limit where a number is needed."""
 _FLUSH, _LEAST_FLUSH = 3.0, 0.2
@@ -63,13 +61,19 @@ class Instance:
         embedded: bool,
         stop: Callable[[bool], None],
         sources: Sources | None = None,
+        extra: ExtraListeners | None = None,
     ) -> None:
-        """`sources`: where resources come from, in place of the flags. Nothing is opened. Raises `SettingsError` where the flags do not make an instance."""
+        """Nothing is opened. Raises `SettingsError` where the flags do not make an instance.
+
+        `sources`: where resources come from, in place of the flags. `extra`: the public port and that of metrics, where
+        they are open already.
+        """
         self._settings = settings
         self._configuration = configuration
         self._events = events
         self._logs = logs
         self._embedded = embedded
+        self._extra = extra or ExtraListeners(settings, events)
         self._sources = sources or _sources(settings, events, embedded=embedded)
         self._sources.check()
         self.parts: Parts = assemble(
@@ -112,7 +116,7 @@ class Instance:
             stack.push_async_callback(parts.tracing.close, 0.0)
             stack.push_async_callback(parts.close_deliveries, 0.0)
             if not self._sources.remote:
-                stack.push_async_callback(parts.listeners.close_extra)
+                stack.callback(self._extra.close)
             stack.push_async_callback(parts.listeners.drain, 0)
             await self._reloader.start(resources)
             if not self._sources.remote:
@@ -176,7 +180,7 @@ class Instance:
 
     async def _wait_for_sources(self, stack: AsyncExitStack) -> None:
         """Until there are resources nothing can be served but the probes, which say so."""
-        stack.push_async_callback(self.parts.listeners.close_extra)
+        stack.callback(self._extra.close)
         await self._listen_extra()
         await self._sources.start(stack, partial(self._background, stack))
 
@@ -214,23 +218,9 @@ class Instance:
             await listeners.open_internal(ports)
 
     async def _listen_extra(self) -> None:
-        settings, listeners = self._settings, self.parts.listeners
-        if settings.enable_metrics and settings.metrics_port:
-            await listeners.open_extra(
-                settings.metrics_listen_address, settings.metrics_port, self._metrics, "metrics", "--metrics-port"
-            )
-        if settings.dapr_public_port:
-            await listeners.open_extra(
-                settings.dapr_public_listen_address,
-                settings.dapr_public_port,
-                self.parts.public,
-                "public",
-                "--dapr-public-port",
-            )
-
-    async def _metrics(self, request: Request) -> Response:  # noqa: ARG002 - any path and verb, as daprd does
-        body = b"".join(self._events.metrics.registry.chunks())
-        return Response(200, [(b"content-type", _METRICS_TYPE)], body)
+        """The public port and that of metrics; both may be open already."""
+        self._extra.serve(self.parts.public, self._events)
+        await self._extra.open()
 
     def _hot_reload(self) -> bool:
         features = self._configuration.features if self._configuration else dict[str, bool]()

@@ -24,6 +24,7 @@ from dapr_shared.observability.logs import LogOptions, Logs
 from dapr_shared.resources.errors import one_line
 from dapr_shared.resources.run_file import LogDestination
 from dapr_shared.runtime.configuration import load_configuration, metrics_options
+from dapr_shared.runtime.extra_listeners import ExtraListeners
 from dapr_shared.runtime.instance import Instance, StartGivenUpError
 from dapr_shared.runtime.reload import WRONG_RESOURCES
 from dapr_shared.runtime.settings import Settings, SettingsError, check
@@ -100,13 +101,7 @@ def run(
     with logs:
         logs.capture_standard_logging()
         try:
-            configuration = _configuration(settings, logs)
-            metrics = DaprMetrics(metrics_options(configuration), version=dapr_shared.__version__)
-            metrics.read_dropped_log_lines(lambda: logs.dropped)
-            events = Events(metrics, logs.logger)
-            for flag in without_effect:
-                events.setting_without_effect(flag)
-            return _run_loop(_Life(settings, configuration, events, logs, embedded=embedded, apps=apps).live())
+            return _run_loop(_Life(settings, logs, without_effect, embedded=embedded, apps=apps).live())
         except START_ERRORS as error:
             if embedded and isinstance(error, SettingsError):
                 return _not_started(command, error, embedded=True)
@@ -115,17 +110,6 @@ def run(
         except Exception as error:  # noqa: BLE001 - the last line: a defect ends the process with a log line, not a traceback
             logs.logger("dapr.runtime").fatal("ended by a defect", problem=repr(error), exc_info=error)
             return 1
-
-
-def _configuration(settings: Settings, logs: Logs) -> Configuration | None:
-    """The instance's own Configuration: of the files, or of the cluster."""
-    if not settings.in_cluster:
-        return load_configuration(settings.config)
-    from dapr_shared.runtime.cluster_configuration import read_cluster_configuration  # noqa: PLC0415 - for clusters alone
-
-    return read_cluster_configuration(
-        settings, lambda problem: logs.logger("dapr.runtime").warning("waiting for the Configuration", problem=problem)
-    )
 
 
 def _not_started(command: str, error: Exception, *, embedded: bool) -> int:
@@ -161,44 +145,89 @@ class _Life:
     def __init__(
         self,
         settings: Settings,
-        configuration: Configuration | None,
-        events: Events,
         logs: Logs,
+        without_effect: Sequence[str],
         *,
         embedded: bool,
         apps: Run | None,
     ) -> None:
         self._settings = settings
-        self._configuration = configuration
-        self._events = events
         self._logs = logs
+        self._events = Events(DaprMetrics(version=dapr_shared.__version__), logs.logger)
+        """Until the Configuration is known, which says what metrics there are."""
+        self._without_effect = without_effect
         self._embedded = embedded
         self._sources = apps.sources if apps else None
         self._processes = apps.processes if apps else None
         self._stop = asyncio.Event()
         self._by_signal = False
         self._give_up_start: Callable[[], None] = self._stop.set
+        self._instance: Instance | None = None
         self._exit_code = 0
 
     async def live(self) -> int:
         """Start, serve until told to stop, drain, close."""
         loop = asyncio.get_running_loop()
-        instance = Instance(
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        extra = ExtraListeners(self._settings, self._events)
+        try:
+            with contextlib.suppress(StartGivenUpError):
+                await self._serve(self._make(await self._configuration(extra), extra))
+        finally:
+            extra.close()
+        return self._exit_code
+
+    async def _configuration(self, extra: ExtraListeners) -> Configuration | None:
+        """The instance's own Configuration: of the files, or of the cluster, for which only probes are answered meanwhile."""
+        settings = self._settings
+        if not settings.in_cluster:
+            return load_configuration(settings.config)
+        if not settings.config:
+            return None
+        from dapr_shared.runtime.cluster_configuration import (  # noqa: PLC0415 - for clusters alone
+            read_cluster_configuration,
+        )
+
+        def waiting(problem: str) -> None:
+            extra.health.wait_for(
+                "runtime", f"the Configuration of the instance is not known yet: {problem}", outbound=True
+            )
+            self._events.configuration_awaited(problem)
+
+        extra.health.wait_for("runtime", "the Configuration of the instance is not known yet", outbound=True)
+        await extra.open()
+        reading = asyncio.ensure_future(read_cluster_configuration(settings, waiting))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                raise StartGivenUpError
+            return reading.result()
+        finally:
+            reading.cancel()
+            stopped.cancel()
+            await asyncio.gather(reading, stopped, return_exceptions=True)
+
+    def _make(self, configuration: Configuration | None, extra: ExtraListeners) -> Instance:
+        metrics = DaprMetrics(metrics_options(configuration), version=dapr_shared.__version__)
+        metrics.read_dropped_log_lines(lambda: self._logs.dropped)
+        self._events = Events(metrics, self._logs.logger)
+        for flag in self._without_effect:
+            self._events.setting_without_effect(flag)
+        self._instance = Instance(
             self._settings,
-            self._configuration,
+            configuration,
             self._events,
             self._logs,
             embedded=self._embedded,
             stop=self._shutdown,
             sources=self._sources,
+            extra=extra,
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up, instance)
-        self._give_up_start = instance.give_up_start
-        with contextlib.suppress(StartGivenUpError):
-            await self._serve(instance)
-        return self._exit_code
+        self._give_up_start = self._instance.give_up_start
+        return self._instance
 
     async def _serve(self, instance: Instance) -> None:
         async with instance.running():
@@ -242,12 +271,12 @@ class _Life:
             stopped.cancel()
             ended.cancel()
 
-    def _hung_up(self, instance: Instance) -> None:
+    def _hung_up(self) -> None:
         """SIGHUP: read the resources again; but a run whose terminal was closed ends, as nobody could end it."""
         if self._processes is not None and self._processes.terminal_gone():
             self._signalled(signal.SIGHUP)
-        else:
-            instance.request_reload()
+        elif self._instance is not None:
+            self._instance.request_reload()
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():

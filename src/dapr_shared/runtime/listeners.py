@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dapr_shared.identity.caller import ListenerIdentity
 from dapr_shared.mesh.peers import MESSAGE_SLACK
-from dapr_shared.runtime.ports import PortTakenError, port_taken
+from dapr_shared.runtime.ports import PortTakenError, joined, port_taken
 from dapr_shared.wire.grpc.interface import ServerOptions
 from dapr_shared.wire.http.limits import ServerLimits
 from dapr_shared.wire.http.server import serve
@@ -68,11 +68,9 @@ class FrontListeners:
         self._unknown = grpc.unknown()
         self._engine = engine
         self._events = events
-        self._shared = _Open(*_bounds(settings.max_body_size, settings.read_buffer_size))
-        self._limits = self._shared.limits
+        self._shared = _Open(*bounds(settings.max_body_size, settings.read_buffer_size))
         self._peers = peers
         self._internal: list[Server] = []
-        self._extra: list[HttpServer] = []
         self._of_apps: dict[AppRef, tuple[Listeners, _Open]] = {}
 
     @property
@@ -109,26 +107,13 @@ class FrontListeners:
         addresses = self._settings.dapr_listen_addresses or (ALL,)
         for address in addresses:
             try:
-                await opener(_joined(address, port))  # type: ignore[misc]
+                await opener(joined(address, port))  # type: ignore[misc]
             except PortTakenError as error:
                 failures.append(error)
         if len(failures) == len(addresses):
             raise failures[0]
         for failure in failures:
             self._events.listener_failed(str(failure))
-
-    async def open_extra(self, address: str, port: int, handler: Handler, name: str, flag: str) -> str:
-        """Open a listener that is not the Dapr API: public port, metrics. Raises `PortTakenError`."""
-        where = _joined(address, port)
-        try:
-            server = await serve(
-                where, handler, listener=ListenerIdentity(name), limits=self._limits, on_defect=self._defect
-            )
-        except OSError as error:
-            raise port_taken(where, flag, error) from error
-        self._extra.append(server)
-        self._events.listening(name, "http", server.address)
-        return server.address
 
     async def open_internal(self, ports: Sequence[int]) -> str:
         """Open the listener for other instances on the first of these ports that is free (0: any).
@@ -144,7 +129,7 @@ class FrontListeners:
         )
         identity = ListenerIdentity("internal")
         for port in ports:
-            where = _joined(settings.dapr_internal_grpc_listen_address, port)
+            where = joined(settings.dapr_internal_grpc_listen_address, port)
             try:
                 server = await self._engine.serve(
                     where, self._peers.table(), self._peers.unknown(), listener=identity, options=options
@@ -163,11 +148,11 @@ class FrontListeners:
         settings = self._settings
         body = settings.max_body_size if listeners.body_bytes is None else listeners.body_bytes
         header = settings.read_buffer_size if listeners.header_bytes is None else listeners.header_bytes
-        opened = _Open(*_bounds(body, header))
+        opened = _Open(*bounds(body, header))
         try:
             if listeners.http_port:
                 identity = ListenerIdentity(f"app {ref} http", ref)
-                where = _joined(LOOPBACK, listeners.http_port)
+                where = joined(LOOPBACK, listeners.http_port)
                 await self._open_http(where, identity, opened, f"spec.listeners.httpPort of app {ref}")
             if listeners.unix_socket:
                 identity = ListenerIdentity(f"app {ref} socket", ref)
@@ -175,7 +160,7 @@ class FrontListeners:
                 await self._open_http(where, identity, opened, f"spec.listeners.unixSocket of app {ref}")
             if listeners.grpc_port:
                 identity = ListenerIdentity(f"app {ref} grpc", ref)
-                where = _joined(LOOPBACK, listeners.grpc_port)
+                where = joined(LOOPBACK, listeners.grpc_port)
                 await self._open_grpc(where, identity, opened, f"spec.listeners.grpcPort of app {ref}")
             if listeners.grpc_unix_socket:
                 identity = ListenerIdentity(f"app {ref} grpc socket", ref)
@@ -209,11 +194,6 @@ class FrontListeners:
             everything.http += opened.http
             everything.grpc += opened.grpc
         await _drain(everything, grace)
-
-    async def close_extra(self) -> None:
-        """Close the listeners that are not the Dapr API."""
-        for server in self._extra:
-            server.close()
 
     async def _open_http(
         self, where: str, identity: ListenerIdentity, into: _Open, flag: str, tls: FrontTls | None = None
@@ -251,7 +231,7 @@ class FrontListeners:
         self._events.defect(f"{request.method} {request.target[:100]!r}", error)
 
 
-def _bounds(body_bytes: int, header_bytes: int) -> tuple[ServerLimits, ServerOptions]:
+def bounds(body_bytes: int, header_bytes: int) -> tuple[ServerLimits, ServerOptions]:
     """The bounds of a listener over HTTP and over gRPC; a body of 0 bytes means no limit."""
     body = max(body_bytes, 0)
     # Go's server takes 4 KiB more than its limit says, and clients have come to rely on it.
@@ -265,8 +245,3 @@ async def _drain(opened: _Open, grace: float | None) -> None:
     await asyncio.gather(
         *(server.drain(grace) for server in opened.http), *(server.stop(grace) for server in opened.grpc)
     )
-
-
-def _joined(address: str, port: int) -> str:
-    host = address.strip("[]")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

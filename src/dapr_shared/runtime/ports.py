@@ -56,3 +56,9 @@ def _listening_inodes(port: int) -> set[str]:
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes.add(fields[9])
     return inodes
+
+
+def joined(address: str, port: int) -> str:
+    """`host:port`, with the brackets that an IPv6 address needs."""
+    host = address.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -225,6 +225,12 @@ EVENTS: list[tuple[str, Callable[[Events], None], str, str]] = [
         'resource_problems_mended_total{kind="Component"} 1',
     ),
     (
+        "configuration_awaited",
+        lambda e: e.configuration_awaited("no answer"),
+        '[warning] dapr.runtime: waiting for the Configuration problem="no answer"',
+        "cluster_reachable 0",
+    ),
+    (
         "cluster_awaited",
         lambda e: e.cluster_awaited("no answer"),
         '[warning] dapr.runtime: waiting for the resources of the cluster problem="no answer"',

@@ -1,4 +1,4 @@
-"""Metadata, health and shutdown over HTTP. Facts: reference http-api §11."""
+"""Metadata and shutdown over HTTP. Facts: reference http-api §11."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from dapr_shared.api.http.call import HttpCall, json_response, no_content
 from dapr_shared.api.http.routes import Route
 from dapr_shared.core import errors
 from dapr_shared.core.durations import format_go_duration
-from dapr_shared.core.errors import DaprError
-from dapr_shared.wire.http.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dapr_shared.blocks.health import HealthBlock
     from dapr_shared.blocks.metadata import Metadata, MetadataBlock
     from dapr_shared.blocks.pubsub.subscriptions import SubscriptionStatus
     from dapr_shared.blocks.shutdown import ShutdownBlock
     from dapr_shared.channel.base import ChannelProperties
     from dapr_shared.identity.caller import Caller
+    from dapr_shared.wire.http.messages import Response
 
 
 class SystemApi:
-    """Turns HTTP requests into calls of the metadata, health and shutdown blocks.
+    """Turns HTTP requests into calls of the metadata and shutdown blocks.
 
     `public_caller` is the one app of single-app mode, for the metadata that daprd serves on its public port without a
     token; on a shared instance there is none, and the public port serves health only (design §5.6).
@@ -32,52 +30,21 @@ class SystemApi:
     def __init__(
         self,
         metadata: MetadataBlock,
-        health: HealthBlock,
         shutdown: ShutdownBlock,
         *,
         public_caller: Callable[[], Caller] | None,
     ) -> None:
         self._metadata = metadata
-        self._health = health
         self._shutdown = shutdown
         self._public_caller = public_caller
 
     def routes(self) -> Sequence[Route]:
         public = self._public_caller is not None
         return [
-            Route(("GET",), "/v1.0/healthz", self.healthz, "Healthz", "healthz", open=True, public=True),
-            Route(
-                ("GET",), "/v1.0/healthz/outbound", self.outbound, "HealthzOutbound", "healthz", open=True, public=True
-            ),
             Route(("GET",), "/v1.0/metadata", self.get, "GetMetadata", "metadata", public=public),
             Route(("PUT",), "/v1.0/metadata/{key}", self.put, "PutMetadata", "metadata", public=public),
             Route(("POST",), "/v1.0/shutdown", self.shutdown, "Shutdown", "shutdown"),
         ]
-
-    def probes(self) -> Sequence[Route]:
-        """What the public port serves beside the routes that are public; ours, for the probes of a cluster."""
-        return [
-            Route(("GET",), "/livez", self.livez, "Livez", "healthz", open=True, public=True),
-            Route(("GET",), "/readyz", self.readyz, "Readyz", "healthz", open=True, public=True),
-        ]
-
-    async def livez(self, call: HttpCall) -> Response:  # noqa: ARG002 - every handler takes the call
-        return _plain(200, "ok")
-
-    async def readyz(self, call: HttpCall) -> Response:  # noqa: ARG002 - every handler takes the call
-        try:
-            self._health.check_outbound()
-        except DaprError as error:
-            return _plain(503, error.message)
-        return _plain(200, "ok")
-
-    async def healthz(self, call: HttpCall) -> Response:
-        self._health.check(call.query("appid") or None)
-        return no_content()
-
-    async def outbound(self, call: HttpCall) -> Response:  # noqa: ARG002 - every handler takes the call
-        self._health.check_outbound()
-        return no_content()
 
     async def get(self, call: HttpCall) -> Response:
         return json_response(metadata_json(await self._metadata.get(self._caller(call))))
@@ -100,10 +67,6 @@ class SystemApi:
         if call.caller is None and self._public_caller is not None:
             return self._public_caller()
         return call.proved
-
-
-def _plain(status: int, text: str) -> Response:
-    return Response(status, [(b"content-type", b"text/plain; charset=utf-8")], f"{text}\n".encode())
 
 
 def metadata_json(metadata: Metadata) -> dict[str, Any]:
