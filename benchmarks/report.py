@@ -51,11 +51,12 @@ def load_table(results: Sequence[Result], goals: Mapping[str, float]) -> str:
 
 def footprint_table(footprints: Sequence[Footprint]) -> str:
     """One line a deployment and number of apps."""
-    rows = [("apps", "absent", "on", "processes", "start to ready s", "PSS MB", "idle CPU %")]
+    rows = [("apps", "absent", "components", "on", "processes", "start to ready s", "PSS MB", "idle CPU %")]
     rows += [
         (
             str(one.apps),
             str(one.absent),
+            str(one.components),
             one.deployment,
             str(one.processes),
             f"{one.start_seconds:.2f}",

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 from benchmarks.processes import LOOPBACK, BenchmarkError, Process, free_ports, start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
 START_SECONDS = 20.0
 REDIS_DATABASES = 16
+LOADED_ON_REDIS = (("redis", "state.redis"), ("bus-redis", "pubsub.redis"))
+"""The components that are measured under load."""
 _BINARIES = "/usr/lib/postgresql"
 
 
@@ -48,22 +50,25 @@ class Servers:
             self._start_postgresql(stack, folder, binaries)
             self.kinds.add("postgresql")
 
-    def components(self) -> str:
-        """Documents of components for one more deployment, each on a database of its own; empty: no server runs."""
+    def components(self, on_redis: Sequence[tuple[str, str]] = LOADED_ON_REDIS) -> str:
+        """Documents of components for one more deployment, each on a database of its own; empty: no server runs.
+
+        `on_redis`: names and types.
+        """
         number, self._given = self._given, self._given + 1
         documents: list[str] = []
         if "redis" in self.kinds:
             if number >= REDIS_DATABASES:
                 raise BenchmarkError(f"the Redis has {REDIS_DATABASES} databases, and more deployments than that")
             documents += [
-                _component(name, kind, {"redisHost": f"{LOOPBACK}:{self._redis}", "redisDB": str(number)})
-                for name, kind in (("redis", "state.redis"), ("bus-redis", "pubsub.redis"))
+                component(name, kind, {"redisHost": f"{LOOPBACK}:{self._redis}", "redisDB": str(number)})
+                for name, kind in on_redis
             ]
         if "postgresql" in self.kinds:
             database = f"bench{number}"
             self._sql(f"CREATE DATABASE {database}")
             address = f"host={LOOPBACK} port={self._postgresql} user=postgres database={database} sslmode=disable"
-            documents.append(_component("postgresql", "state.postgresql", {"connectionString": address}, "v2"))
+            documents.append(component("postgresql", "state.postgresql", {"connectionString": address}, "v2"))
         return "---\n".join(documents)
 
     def _start_postgresql(self, stack: ExitStack, folder: Path, binaries: Path) -> None:
@@ -112,7 +117,8 @@ def _wait(process: Process, port: int) -> None:
     raise BenchmarkError(f"{process.name}: nothing on port {port} within {START_SECONDS:g} s; log: {process.log}")
 
 
-def _component(name: str, kind: str, metadata: dict[str, str], version: str = "v1") -> str:
+def component(name: str, kind: str, metadata: Mapping[str, str], version: str = "v1") -> str:
+    """The document of a component."""
     items = "".join(f'    - {{name: {key}, value: "{value}"}}\n' for key, value in metadata.items())
     return (
         "apiVersion: dapr.io/v1alpha1\n"

@@ -55,8 +55,17 @@ def test_table():
 
 def test_footprints():
     """Footprints are shown in megabytes and percent."""
-    line = footprint_table([Footprint("daprd", 20, 0, 20, 2.345, 250_400_000, 1.239)]).splitlines()[2]
-    assert [cell.strip() for cell in line.strip("|").split("|")] == ["20", "0", "daprd", "20", "2.35", "250", "1.24"]
+    line = footprint_table([Footprint("daprd", 20, 0, 20, 2.345, 10, 250_400_000, 1.239)]).splitlines()[2]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "20",
+        "0",
+        "10",
+        "daprd",
+        "20",
+        "2.35",
+        "250",
+        "1.24",
+    ]
 
 
 def test_json():
@@ -65,7 +74,7 @@ def test_json():
         as_json(
             {"rounds": 3},
             [result("dapr-shared aio", 35.0), result("daprd", 70.0), result("dapr-shared aio", 1.0, "save")],
-            [Footprint("daprd", 1, 0, 1, 0.5, 80, 0.1)],
+            [Footprint("daprd", 1, 0, 1, 0.5, 10, 80, 0.1)],
             GOALS,
         )
     )
