@@ -97,3 +97,88 @@ def test_a_terminal_gets_colours(wrong):
     assert code == 1
     assert "\x1b[1;31merror" in text
     assert "\x1b[" not in in_terminal(wrong, "validate", "all.yaml", width=200, env={"NO_COLOR": "1"})[1]
+
+
+CLUSTER = """\
+{file}:7: error: App shop/tea: spec.tokens[0].envRef: is for files only; use secretKeyRef
+{file}:14: document 2: error: Service shop/orders: metadata.annotations[dapr.io/app-port]: 'http' is not a whole number
+1 file (1 App): 2 errors, 0 warnings
+not read: 1 other object (1 Deployment)
+"""
+MANIFESTS = """\
+apiVersion: shared.dapr.io/v1alpha1
+kind: App
+metadata:
+  name: tea
+spec:
+  tokens:
+    - envRef: TOKEN
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: orders
+  annotations: {dapr.io/app-id: orders,
+    dapr.io/app-port: http}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: plain}
+"""
+
+
+def test_manifests_of_a_cluster(tmp_path):
+    """`--mode kubernetes`: a line a problem with file, object, field and what to do, and what is not read, counted."""
+    (tmp_path / "m.yaml").write_text(MANIFESTS, encoding="utf-8")
+    words = ("--mode", "kubernetes", "-n", "shop")
+    assert validated(tmp_path, *words, "m.yaml") == (1, CLUSTER.format(file="m.yaml"), "")
+    code, out, _ = validated(tmp_path, *words, ".", "-o", "json")
+    found = json.loads(out)
+    assert (code, found["ignored"]) == (1, {"Deployment": 1})
+    assert [(p["object"], p["field"]) for p in found["problems"]] == [
+        ("App shop/tea", "spec.tokens[0].envRef"),
+        ("Service shop/orders", "metadata.annotations[dapr.io/app-port]"),
+    ]
+
+
+def test_manifests_from_standard_input(tmp_path):
+    """`-` reads what another program renders; the same exit codes."""
+    done = subprocess.run(
+        command("validate", "--mode=kubernetes", "--namespace=shop", "-"), cwd=tmp_path, env=environment(tmp_path),
+        input=MANIFESTS, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, CLUSTER.format(file="-"))
+
+
+def test_manifests_that_are_right(tmp_path):
+    """Manifests without a problem exit with 0; a Secret store need not be named in a cluster."""
+    store = component("store", "state.redis", redisHost="redis:6379")
+    store["spec"]["metadata"].append({"name": "redisPassword", "secretKeyRef": {"name": "redis", "key": "password"}})
+    write_resources(tmp_path / "all.yaml", [store])
+    assert validated(tmp_path, "all.yaml")[0] == 1, "an instance of files needs a store"
+    done = validated(tmp_path, "--mode=kubernetes", "all.yaml", "--strict")
+    assert done == (0, "1 file (1 Component): 0 errors, 0 warnings\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--mode=kubernetes",), "name the files or directories to check"),
+        (("--mode=kubernetes", "nowhere"), "nowhere does not exist"),
+        (("--mode=kubernetes", "empty.yaml"), "empty.yaml is empty"),
+        (("--mode=kubernetes", "plain.yaml"), "plain.yaml holds nothing that is read in a cluster (found: Deployment)"),
+        (("--mode=kubernetes", "-n", "Shop", "plain.yaml"), "'Shop' is no namespace"),
+        (("--mode=cluster", "plain.yaml"), 'invalid value "cluster" for --mode'),
+        (("-n", "shop", "plain.yaml"), "add --mode kubernetes"),
+        (("-",), "add --mode kubernetes"),
+        (("--nonsense", "plain.yaml"), "unknown option: --nonsense"),
+    ],
+)
+def test_wrong_words_of_a_cluster(tmp_path, words, said):
+    """Nothing to check, and flags that do not fit, are wrong words: 2, one line, nothing on standard output."""
+    (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    (tmp_path / "plain.yaml").write_text(MANIFESTS.rpartition("---\n")[2], encoding="utf-8")
+    code, out, err = validated(tmp_path, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1

@@ -293,14 +293,29 @@ def invoke(
 
 @app.command(sort_key=1)
 def validate(
-    *paths: Annotated[str, Parameter(help="Files and directories; together they are what an instance would be given.")],
+    *paths: Annotated[
+        str,
+        Parameter(
+            help="Files and directories; together they are what an instance would be given. In a cluster's mode also `-`, "
+            "standard input.",
+            allow_leading_hyphen=True,
+        ),
+    ],
+    mode: Annotated[
+        Literal["standalone", "kubernetes"],
+        Parameter(help="kubernetes: manifests, as an instance in a cluster would see them; no API server is asked."),
+    ] = "standalone",
+    namespace: Annotated[
+        str,
+        Parameter(name=["--namespace", "-n"], help="Of objects of a cluster that name none.", show_default=False),
+    ] = "",
     strict: Annotated[bool, Parameter(help="Warnings count as errors.")] = False,
     output: Output = Format.TABLE,
 ) -> int:
     """Check resource files: file, line, field, what was found and what was expected. Exit code 1: there are errors."""
-    from dapr_shared.cli.validate import validate_files
+    from dapr_shared.cli.validate import Mode, validate_files
 
-    return validate_files(paths, output, strict=strict)
+    return validate_files(paths, output, strict=strict, mode=Mode(mode), namespace=namespace)
 
 
 # Without an instance -------------------------------------------------------------------------------------------------

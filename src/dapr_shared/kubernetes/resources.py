@@ -6,7 +6,7 @@ good version stays in force.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -39,6 +39,9 @@ KINDS_OF_MANY_APPS: tuple[ObjectKind, ...] = (CONFIGURATIONS, *KINDS_OF_ONE_APP)
 
 LONGEST_OPENING = 30.0
 """Seconds that opening a component may take at most, whatever its `initTimeout` says: changes of others wait for it."""
+
+
+R = TypeVar("R", bound=Resource)
 
 
 class ObjectProblem(NamedTuple):
@@ -105,8 +108,8 @@ class ObjectReader:
         problem = "; ".join(str(error).removeprefix(f"{origin}: ") for error in examined.errors)
         good: Resource | None = found[0] if found and not problem else None
         if good is not None:
-            problem = _not_for_clusters(good)
-            good = None if problem else _for_clusters(good)
+            problem = not_for_clusters(good)
+            good = None if problem else for_clusters(good)
         uid = version[0]
         if good is None and before is not None and before.version[0] == uid:
             good = before.good
@@ -136,8 +139,8 @@ def _as_written(kind: ObjectKind, data: Object) -> Object:
     return plain
 
 
-def _not_for_clusters(resource: Resource) -> str:
-    """What an object of the cluster may not say: the environment of the instance is not the author's to read."""
+def not_for_clusters(resource: Resource) -> str:
+    """What an object of the cluster may not say, its field first: the environment of the instance is not the author's to read."""
     if not isinstance(resource, App):
         return ""
     for index, token in enumerate(resource.tokens):
@@ -148,7 +151,7 @@ def _not_for_clusters(resource: Resource) -> str:
     return ""
 
 
-def _for_clusters(resource: Resource) -> Resource:
+def for_clusters(resource: R) -> R:
     """With the defaults of a cluster: secrets of a resource that names no store are Secrets."""
     changes: dict[str, Any] = {}
     if isinstance(resource, App | Component | HTTPEndpoint) and not resource.secret_store:

@@ -47,6 +47,7 @@ __all__ = [
     "Resources",
     "combine",
     "examine",
+    "examine_documents",
     "examine_files",
     "examine_object",
     "load",
@@ -161,6 +162,18 @@ def examine_files(paths: Sequence[Path], *, default_namespace: str) -> Examined:
             _take_file(file, content, collection)
     resources, errors = collection.examined(conflicts=False)
     return Examined(resources, errors, files)
+
+
+def examine_documents(found: Iterable[tuple[str, Document]], *, default_namespace: str) -> Examined:
+    """Read documents, each with its file, and go on with those that are right; which exclude each other is left to the caller.
+
+    A resource that names no namespace belongs to `default_namespace`.
+    """
+    collection = _Collection("", "", frozenset(KINDS), default_namespace)
+    for file, document in found:
+        collection.take(document, file, os.path.dirname(os.path.abspath(file)))  # noqa: PTH100, PTH120 - as `_take_file`
+    resources, errors = collection.examined(conflicts=False)
+    return Examined(resources, errors, ())
 
 
 def examine_object(data: Mapping[str, Any], *, source: str) -> Examined:

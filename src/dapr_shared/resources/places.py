@@ -28,22 +28,26 @@ class FieldPlaces:
 
     def of(self, origin: Origin, path: str) -> Origin:
         """The place of a field such as `spec.metadata[1].value`; of what is nearest around it where it is not there."""
-        document = next((one for one in self._read(origin.file) if one.number == origin.document), None)
-        if document is None:
+        root = self.root(origin)
+        if root is None:
             return origin
-        return Origin(origin.file, origin.document, _line(document.root, path) or origin.line)
+        return Origin(origin.file, origin.document, _line(root, path) or origin.line)
 
     def item(self, origin: Origin, name: str) -> tuple[str, Origin]:
         """Path and place of the metadata item of a component that has this name, in any case of letters."""
-        root = next((one.root for one in self._read(origin.file) if one.number == origin.document), None)
-        items = _step(_step(root, "spec"), "metadata")
+        root = self.root(origin)
+        items = step(step(root, "spec"), "metadata")
         if isinstance(items, SequenceNode):
             for index, item in enumerate(items.items):
-                found = _step(item, "name")
+                found = step(item, "name")
                 if found is not None and getattr(found, "text", "").casefold() == name.casefold():
                     path = f"spec.metadata[{index}].value"
                     return path, Origin(origin.file, origin.document, _line(root, path) or item.line)
         return "spec.metadata", self.of(origin, "spec.metadata")
+
+    def root(self, origin: Origin) -> Node | None:
+        """The document of a resource; `None`: it cannot be read."""
+        return next((one.root for one in self._read(origin.file) if one.number == origin.document), None)
 
     def _read(self, file: str) -> Sequence[Document]:
         found = self._files.get(file)
@@ -78,6 +82,7 @@ def _entry(node: Node | None, name: str) -> tuple[int, Node] | None:
     return (found.line, found.node) if found is not None else None
 
 
-def _step(node: Node | None, name: str) -> Node | None:
+def step(node: Node | None, name: str) -> Node | None:
+    """What a mapping has under a name; `None`: it has none, or is none."""
     entry = _entry(node, name)
     return entry[1] if entry is not None else None

@@ -34,6 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
     resources: dict[str, int]
     """How many of each kind are right by themselves."""
+    ignored: dict[str, int] = {}
+    """In manifests of a cluster: how many of each kind are not read."""
     problems: list[Problem]
 
     def count(self, severity: Severity) -> int:
@@ -96,7 +98,7 @@ class _Checking:
         for other in resources.others:
             problems.warning(other.origin, "kind", f"{other.kind} has no effect in this version")
         self._environment(resources)
-        self._kinds |= _kinds(resources)
+        self._kinds |= kinds_of(resources)
 
     def counted(self) -> dict[str, int]:
         """How many resources of each kind are right by themselves."""
@@ -135,7 +137,8 @@ def _sorted_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return run_files, rest
 
 
-def _kinds(resources: Resources) -> dict[Origin, str]:
+def kinds_of(resources: Resources) -> dict[Origin, str]:
+    """The kind of each resource."""
     named = (
         *resources.apps,
         *resources.components,

@@ -31,6 +31,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """From 1; 0: the file as a whole."""
     line: int = 0
     """From 1; 0: not known."""
+    object: str = ""
+    """In manifests of a cluster: `App shop/orders`; empty: none, or a resource file."""
     field: str = ""
     """Path such as `spec.tokens[0]`; empty: the document as a whole."""
     problem: str

@@ -7,7 +7,7 @@ warning where the instance goes on without it, and where its resource may be amo
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dapr_shared.blocks.pubsub.routing import RuleError, compile_match
 from dapr_shared.channel.base import ChannelConfigurationError
@@ -26,7 +26,7 @@ from dapr_shared.security.api_access import ApiAccess
 from dapr_shared.security.errors import SecurityConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from dapr_shared.resiliency.policy import Trip
     from dapr_shared.resources.loader import Resources
@@ -48,13 +48,31 @@ _KUBERNETES = "kubernetes"
 _ELSEWHERE = "unless it is in files that were not given"
 
 
+class ClusterView(NamedTuple):
+    """What is different in a cluster."""
+
+    annotated: frozenset[AppRef]
+    """Apps that annotations describe: a Pod's token proves them, and a Service may be called alone."""
+    place: Callable[[Origin, str], tuple[Origin, str]]
+    """Place and name of a field of an App, which may be an annotation."""
+
+
 class References:
     """Checks one set of resources."""
 
     def __init__(
-        self, resources: Resources, places: FieldPlaces, problems: Problems, app_ids: Collection[str] = ()
+        self,
+        resources: Resources,
+        places: FieldPlaces,
+        problems: Problems,
+        app_ids: Collection[str] = (),
+        *,
+        cluster: ClusterView | None = None,
     ) -> None:
         """`app_ids`: apps that are there without an App resource, as those of a run file."""
+        self._cluster = cluster
+        self._built_in = frozenset({STORE_NAME, PUBSUB_NAME}) if cluster is None else frozenset[str]()
+        """Components that are there without a resource."""
         self._resources = resources
         self._places = places
         self._problems = problems
@@ -80,10 +98,13 @@ class References:
         self._resiliencies()
 
     def _error(self, origin: Origin, field: str, problem: str) -> None:
-        self._problems.error(self._places.of(origin, field), field, problem)
+        self._problems.error(*self._place(origin, field), problem)
 
     def _warning(self, origin: Origin, field: str, problem: str) -> None:
-        self._problems.warning(self._places.of(origin, field), field, problem)
+        self._problems.warning(*self._place(origin, field), problem)
+
+    def _place(self, origin: Origin, field: str) -> tuple[Origin, str]:
+        return (self._places.of(origin, field), field) if self._cluster is None else self._cluster.place(origin, field)
 
     # Apps ------------------------------------------------------------------------------------------------------------
     def _app(self, app: App) -> None:
@@ -96,13 +117,7 @@ class References:
                 self._store_of(app.origin, field, app.namespace, app.secret_store)
         if app.channel is not None and app.channel.api_token is not None and app.channel.api_token.secret_key_ref:
             self._store_of(app.origin, "spec.channel.apiToken", app.namespace, app.secret_store)
-        listeners = app.listeners
-        owned = listeners.http_port or listeners.grpc_port or listeners.unix_socket
-        if not (app.tokens or owned or app.certificates):
-            fix = f"dapr-shared token new {app.app_id} prints a token and the line for it"
-            self._warning(
-                app.origin, "spec", f"has no tokens, listeners or certificates: the app cannot call the API; {fix}"
-            )
+        self._evidence(app)
         if app.configuration:
             names = {c.name for c in self._resources.configurations if c.namespace == app.namespace}
             if app.configuration not in names:
@@ -114,6 +129,19 @@ class References:
                 text = f"there is no secret store {scope.store_name!r} in namespace {app.namespace}, {_ELSEWHERE}"
                 field = f"spec.secrets.scopes[{index}].storeName"
                 self._warning(app.origin, field, text + did_you_mean(scope.store_name, stores))
+
+    def _evidence(self, app: App) -> None:
+        listeners, cluster = app.listeners, self._cluster
+        owned = listeners.http_port or listeners.grpc_port or listeners.unix_socket
+        if app.tokens or owned or app.certificates:
+            return
+        fix = f"dapr-shared token new {app.app_id} prints a token and the line for it"
+        missing = "tokens, listeners or certificates"
+        if cluster is not None:
+            if app.service_account or app.ref in cluster.annotated:
+                return
+            missing = "tokens, certificates or serviceAccount, and no Pod here has its app id as an annotation"
+        self._warning(app.origin, "spec", f"has no {missing}: the app cannot call the API; {fix}")
 
     def _configuration(self, configuration: Configuration) -> None:
         users = [app for app in self._resources.apps if _uses(app, configuration)]
@@ -175,7 +203,9 @@ class References:
             except RuleError as error:
                 self._error(origin, f"spec.routes.rules[{index}].match", str(error))
         known = self._names.get((subscription.namespace, "pubsub"), set())
-        if subscription.pubsub_name in known or (not known and subscription.pubsub_name == PUBSUB_NAME):
+        if subscription.pubsub_name in known or (
+            not known and subscription.pubsub_name == PUBSUB_NAME in self._built_in
+        ):
             return  # without a pubsub component there is the built-in one, of that name
         text = f"there is no pubsub component {subscription.pubsub_name!r} in namespace {subscription.namespace}, {_ELSEWHERE}"
         self._warning(origin, "spec.pubsubname", text + did_you_mean(subscription.pubsub_name, known))
@@ -210,7 +240,7 @@ class References:
             targets = resiliency.targets
             self._targets(resiliency.origin, "apps", targets.get("apps"), self._app_ids)
             names = {c.name for c in self._resources.components if c.namespace == resiliency.namespace}
-            self._targets(resiliency.origin, "components", targets.get("components"), names | {STORE_NAME, PUBSUB_NAME})
+            self._targets(resiliency.origin, "components", targets.get("components"), names | self._built_in)
 
     def _targets(self, origin: Origin, kind: str, given: object, known: set[str]) -> None:
         if not isinstance(given, dict) or not self._app_ids:
