@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from dapr_shared.kubernetes.resources import APPS, CONFIGURATIONS
+from dapr_shared.kubernetes.resources import APPS, COMPONENTS, CONFIGURATIONS
 from tests.support.calls import ask
 from tests.support.fake_kube import TOKEN, FakeKube
-from tests.support.instance import digest_of, start
+from tests.support.instance import component, digest_of, start, write_resources
 from tests.support.kubernetes_secrets import kubeconfig
 from tests.support.ports import free_ports
 
@@ -111,6 +111,24 @@ async def test_probes_of_one_app(server, tmp_path):
         await server.up()
         await until_ready(instance)
         assert "OfTheConfiguration" in (await asked(instance.public, "/v1.0/metadata"))[1]
+
+
+async def test_files_of_one_app(server, tmp_path):
+    """That they have no effect is told, once, and the app is served without them."""
+    files = tmp_path / "files"
+    files.mkdir()
+    write_resources(files / "all.yaml", [component("of-a-file", "state.in-memory")])
+    async with waiting(server, tmp_path / "instance", "--app-id=orders", f"--resources-path={files}") as instance:
+        server.put(CONFIGURATIONS, "settings", spec=SETTINGS)
+        server.put(COMPONENTS, "of-the-cluster", spec={"type": "state.in-memory", "version": "v1", "metadata": []})
+        await server.up()
+        await until_ready(instance)
+        metadata = (await asyncio.to_thread(instance.ask, "GET", "/v1.0/metadata")).json()
+        assert {one["name"] for one in metadata["components"]} >= {"of-the-cluster"}
+        assert "of-a-file" not in {one["name"] for one in metadata["components"]}
+        (line,) = [one for one in instance.log() if one.get("setting") == "--resources-path"]
+        assert line["msg"] == "setting without effect"
+        assert "one app has the resources of its namespace, and no files" in line["why"]
 
 
 async def test_a_configuration_that_is_not_there(server, tmp_path):

@@ -542,11 +542,10 @@ class Events:
             )
 
     def service_account_disputed(self, account: str, apps: Iterable[AppRef]) -> None:
-        """Several apps claim one service account of the cluster, which therefore proves none of them. Told once."""
+        """Several apps have begun to claim one service account of the cluster, or others than before do."""
         self.metrics.identity_conflicts.child("service_account").inc()
         names = " ".join(str(app) for app in apps)
-        if self._first("service account", f"{account} {names}"):
-            self._identity.warning("service account of several apps", service_account=account, apps=names)
+        self._identity.warning("service account of several apps", service_account=account, apps=names)
 
     def token_review_failed(self, problem: str) -> None:
         """Nobody could say whether a service account token is good: the API server is away, or refuses us."""

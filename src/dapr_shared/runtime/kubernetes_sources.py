@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,6 +94,7 @@ class KubernetesSources(Sources):
             self.client, self._kinds(), self._namespaces(), changed=self._changed.set, told=self._hear
         )
         self._reader = ObjectReader()
+        self.paths = self.paths if self.multi_app else list[Path]()
         self._files = FileReader(self.paths, default_namespace=self._namespace)
         self._addresses: dict[AppRef, str] = {}
         """Of the pods that stand for apps."""
@@ -121,7 +123,14 @@ class KubernetesSources(Sources):
         return given or (self._namespace,)
 
     async def start(self, stack: AsyncExitStack, background: Background) -> None:
-        """Begin to follow. Raises `KubeConfigError`."""
+        """Begin to follow. Raises `KubeConfigError`.
+
+        Files are for an instance of many apps; for one app they are not read, as daprd reads none in Kubernetes.
+        """
+        if self._settings.resources_path and not self.multi_app:
+            self._events.setting_without_effect(
+                "--resources-path", "with --mode=kubernetes one app has the resources of its namespace, and no files"
+            )
         await self.client.start(stack)
         self._watch.start(background)
 

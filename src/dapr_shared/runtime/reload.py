@@ -96,6 +96,8 @@ class Reloader:
         """Called when `token_secrets` may be others."""
         self._resolved = ResolvedApps()
         """The apps in force."""
+        self._warned: frozenset[tuple[str, str]] = frozenset()
+        """What `_warn` has told of them."""
 
     async def start(self, resources: Resources) -> None:
         """Put the first resources in force. Raises one of `WRONG_RESOURCES`; where what is wrong is left out, none."""
@@ -313,18 +315,24 @@ class Reloader:
             self._events.app_changed(change.new.ref)
 
     def _warn(self, resources: Resources) -> None:
-        for other in resources.others:
-            self._events.kind_without_effect(other.kind, str(other.origin))
+        """Tell what has no effect or is in dispute: once, and again only when it was otherwise in between."""
+        events = self._events
+        found: dict[tuple[str, str], Callable[[], None]] = {}
+        without_effect = [(other.kind, str(other.origin)) for other in resources.others]
+        without_effect += [("Resiliency", str(resiliency.origin)) for resiliency in resources.resiliencies]
+        for kind, origin in without_effect:
+            found[kind, origin] = partial(events.kind_without_effect, kind, origin)
         if any(app.certificates for app in resources.apps) and not self._parts.asks_for_certificates:
-            self._events.setting_without_effect(
-                "spec.certificates", "no client is asked for one without --tls-client-ca"
-            )
+            setting, why = "spec.certificates", "no client is asked for one without --tls-client-ca"
+            found[setting, why] = partial(events.setting_without_effect, setting, why)
         for conflict in self._parts.apps.account_conflicts:
-            self._events.service_account_disputed(str(conflict.account), conflict.apps)
-        for resiliency in resources.resiliencies:
-            self._events.kind_without_effect("Resiliency", str(resiliency.origin))
+            account = str(conflict.account)
+            found[account, str(conflict)] = partial(events.service_account_disputed, account, conflict.apps)
         for notice in resources.notices:
-            self._events.resource_notice(str(notice))
+            found["notice", str(notice)] = partial(events.resource_notice, str(notice))
+        for key in found.keys() - self._warned:
+            found[key]()
+        self._warned = frozenset(found)
 
 
 def _gives(components: Sequence[Component], app: AppRef, name: str) -> bool:

@@ -244,6 +244,18 @@ async def test_one_app_sees_what_is_scoped_to_it(cluster):
         await found.sources.read_now()
 
 
+async def test_files_of_one_app_are_neither_read_nor_followed(cluster, tmp_path):
+    """One app has the resources of its namespace alone, as in daprd; a file is no reason to read them again."""
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"kind": "Component"}))
+    found = cluster(app_id="orders", resources_path=(str(tmp_path),))
+    found.put(COMPONENTS, "mine", STORE)
+    resources = await found.sources.read_now()
+    assert [component.name for component in resources.components] == ["mine"]
+    assert found.sources.paths == []
+    many = cluster(app_id="orders", multi_app=True, resources_path=(str(tmp_path),))
+    assert many.sources.paths == [tmp_path]
+
+
 async def test_changes_that_come_together_are_told_once(cluster, monkeypatch):
     """So many changes without a rest are read together, and after a while in any case."""
     monkeypatch.setattr(kubernetes_sources, "QUIET", 0.05)

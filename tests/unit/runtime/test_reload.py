@@ -327,3 +327,28 @@ async def test_wrong_resources_at_start(desk):
 def test_tokens_are_compared_by_digest(desk):
     """The test's own arithmetic: a token in a resource is the SHA-256 of its bytes."""
     assert desk.app("a")["spec"]["tokens"] == [{"sha256": sha256(b"a-token").hexdigest()}]
+
+
+async def test_what_has_no_effect_is_told_once(desk):
+    """A reload that changes nothing of it neither tells nor counts it again; one that brings it back does."""
+    policy = desk.of_dapr("Resiliency", "r", {})
+    both = [desk.app(name, serviceAccount="same", certificates=[{"dnsName": name}]) for name in ("a", "b")]
+    async with desk.start(*both, policy):
+        metrics = desk.instance.reloader._events.metrics
+
+        def counted() -> tuple[float, ...]:
+            without_effect = metrics.without_effect.child
+            conflicts = metrics.identity_conflicts.child("service_account")
+            return conflicts.value, without_effect("Resiliency").value, without_effect("spec.certificates").value
+
+        assert counted() == (1, 1, 1)
+        assert await desk.reload(*both, policy, desk.app("c"))
+        assert await desk.instance.reloader.refresh()
+        assert counted() == (1, 1, 1)
+        assert await desk.reload(both[0])
+        assert await desk.reload(*both)
+        assert counted() == (2, 1, 1)
+        third = desk.app("c", serviceAccount="same")
+        assert await desk.reload(*both, third)
+        assert counted() == (3, 1, 1), "other apps are another dispute"
+    assert desk.log.count("service account of several apps") == 3
