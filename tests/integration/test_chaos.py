@@ -19,7 +19,7 @@ import pytest
 from dapr_shared.components.catalog import Catalog
 from dapr_shared.components.pluggable.sockets import FOLDER_VARIABLE, pluggable_row
 from tests.support import redis_server
-from tests.support.accounts import Disturbance, messages_under, writes_under
+from tests.support.accounts import Disturb, Disturbance, Load, messages_under, writes_under
 from tests.support.component_setups import Harness, Setup
 from tests.support.pluggable import PluggableServer, pluggable_server
 from tests.support.postgres_server import PASSWORD, USER, PostgresServer, metadata, new_directory
@@ -28,8 +28,6 @@ from tests.support.redis_components import own_server  # noqa: F401 - a fixture
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-LOAD = 0.3
-"""Seconds of undisturbed load before and after each fault."""
 QUICK = {"redeliverInterval": "50ms", "processingTimeout": "1s"}
 IMPATIENT = {"redisMaxRetryInterval": "50", "readTimeout": "500", "dialTimeout": "500"}
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -43,12 +41,12 @@ async def account_of(kind: str, component_type: str, given: Mapping[str, str], d
         return await load(component, disturb, **options)
 
 
-def again_and_again(fault: Callable[[], Awaitable[None]], times: int = 3) -> Callable[[], Awaitable[None]]:
-    """The fault some times, with load in between."""
+def again_and_again(fault: Callable[[], Awaitable[None]], times: int = 3) -> Disturb:
+    """The fault some times, each when the load goes on."""
 
-    async def disturb() -> None:
+    async def disturb(load: Load) -> None:
         for _ in range(times):
-            await asyncio.sleep(LOAD)
+            await load.goes_on()
             await fault()
 
     return disturb
@@ -65,14 +63,14 @@ def frozen(server: Any, seconds: float = 0.8) -> Callable[[], Awaitable[None]]:
     return fault
 
 
-def emptied(restart: Callable[[], None]) -> Callable[[], Awaitable[Disturbance]]:
+def emptied(restart: Callable[[], None]) -> Disturb:
     """A restart without what was kept: all that was acknowledged before it is gone, and nothing that came after."""
 
-    async def disturb() -> Disturbance:
-        await asyncio.sleep(LOAD)
+    async def disturb(load: Load) -> Disturbance:
+        await load.goes_on()
         await asyncio.to_thread(restart)
         back = monotonic()
-        await asyncio.sleep(1)
+        await load.goes_on()
         return Disturbance(0.0, back)
 
     return disturb
@@ -116,14 +114,14 @@ async def test_redis_failed_over(request, tmp_path, kind):
     """The primary dies and sentinels promote its replica: strong writes are all there, messages but for the last moment's."""
     sentinels = await asyncio.to_thread(redis_server.Sentinels, tmp_path)
 
-    async def disturb() -> Disturbance:
-        await asyncio.sleep(1)
+    async def disturb(load: Load) -> Disturbance:
+        await load.goes_on()
         killed = monotonic()
         await asyncio.to_thread(sentinels.kill_primary)
         async with asyncio.timeout(30):
             while "role:master" not in await asyncio.to_thread(sentinels.replica.command, "INFO", "replication"):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        await asyncio.sleep(3)
+        await load.goes_on()
         # Replication is not waited for when a message is published: the last moment's may not have reached the replica.
         return Disturbance(killed - 0.5, killed + 0.5) if kind == "messages" else Disturbance()
 
@@ -148,7 +146,6 @@ async def test_redis_cluster_node_killed(request, tmp_path, kind):
     async def fault() -> None:
         await asyncio.to_thread(servers.pop().restart)
         await asyncio.to_thread(cluster.wait)  # it takes the node back after some seconds
-        await asyncio.sleep(1)
 
     try:
         component_type, given = at(cluster.servers[0], kind)
@@ -217,12 +214,11 @@ async def test_postgresql_failed_over(request, version):
         words = "sslmode=disable&target_session_attrs=read-write"
         given = {"connectionString": f"postgresql://{USER}:{PASSWORD}@{hosts}/{database}?{words}", "timeout": "2s"}
 
-        async def disturb() -> None:
-            await asyncio.sleep(1)
+        async def disturb(load: Load) -> None:
+            await load.goes_on()
             await asyncio.to_thread(primary.stop, signal.SIGKILL)
-            await asyncio.sleep(LOAD)  # a standby alone takes no writes
+            await load.is_refused()  # a standby alone takes no writes
             await asyncio.to_thread(standby.promote)
-            await asyncio.sleep(2)
 
         account = await account_of("writes", f"state.postgresql/{version}", given, disturb)
         account.settle(request, duplicates=False)

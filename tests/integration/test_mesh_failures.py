@@ -58,7 +58,7 @@ def test_a_peer_that_comes_back(caller, peer):
     body = bytes(1_000_000)
     small, small_answer = _later(caller, "POST", "sink", b"abc")
     large, large_answer = _later(caller, "POST", "sink", body)
-    time.sleep(0.3)  # the first tries have found nobody
+    until(lambda: caller.metric("dapr_shared_calls_in_flight", app_id="orders") == 2)
     made = peer()
     small.join()
     large.join()

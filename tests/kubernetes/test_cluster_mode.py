@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import chart
 from tests.support.calls import ask
 from tests.support.instance import StartError, start, token_of
 from tests.support.kubernetes_instance import (
@@ -24,6 +25,7 @@ from tests.support.kubernetes_instance import (
     served,
     until,
 )
+from tests.support.kubernetes_rights import verbs_of
 
 pytestmark = pytest.mark.kubernetes
 NAMELESS = {"type": "state.in-memory", "version": "v1", "metadata": [{"name": "", "value": "x"}]}
@@ -285,16 +287,32 @@ def id_of_or_nothing(instance, app_id: str) -> str:
 
 
 # What it may do -----------------------------------------------------------------------------------------------------
-RULES = [
-    ("dapr.io", "components"),
-    ("dapr.io", "configurations"),
-    ("dapr.io", "subscriptions"),
-    ("dapr.io", "resiliencies"),
-    ("dapr.io", "httpendpoints"),
-    ("shared.dapr.io", "apps"),
-    ("", "services"),
-    ("", "pods"),
-]
+def test_rights_that_are_missing(kinds, namespace, tmp_path):
+    """What a process may not read is told once for each kind, the rest is served, and all is taken up when the role is mended."""
+    account = kinds.kubeconfig_for(kinds.service_account_token(namespace, "default"), namespace)
+    full = chart.one(chart.render({"shared": {"multiApp": {"enabled": True}}}), "Role", "my-dapr-shared-chart")["rules"]
+    little = [{"apiGroups": ["shared.dapr.io"], "resources": ["apps"], "verbs": ["list", "watch"]}]
+    kinds.apply(*role(little), app("first"), pod("runner", app_id="runner", app_port="1"), namespace=namespace)
+    kinds.run_pod(namespace, "runner", address="10.244.1.5")
+    followed = {verb.resource: verb.name.removeprefix("list ") for verb in verbs_of(role(full)) if verb.verb == "list"}
+    del followed["apps"]
+    with cluster_instance(tmp_path / "little", account, namespace) as instance:
+        assert id_of(instance, "first") == "first", "what may be read is served"
+        for resource in followed.values():
+            line = instance.wait_for_line(
+                "a kind of the cluster cannot be read, the others are served", resource=resource
+            )
+            for word in (f"the service account {namespace}/default", "verb list", resource, f"namespace {namespace}"):
+                assert word in line["problem"]
+        line = instance.wait_for_line("not written to the cluster", object="lease")
+        for word in (f"the service account {namespace}/default", "verb get on leases.coordination.k8s.io", namespace):
+            assert word in line["problem"]
+        kinds.apply(*role(full), namespace=namespace)
+        for resource in followed.values():
+            instance.wait_for_line("a kind of the cluster can be read again", resource=resource)
+        until(lambda: served(instance).get("runner") == "http://10.244.1.5:1", "the app of the Pod")
+        refusals = [line for line in instance.log() if line["msg"].startswith("a kind of the cluster cannot be read")]
+        assert len(refusals) == len(followed), "each is told once, however often it is tried"
 
 
 def role(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -306,43 +324,3 @@ def role(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {**head, "kind": "Role", "rules": rules},
         {**head, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]},
     ]
-
-
-def rule(group: str, resource: str, *verbs: str) -> dict[str, Any]:
-    return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
-
-
-def test_rights_that_are_exactly_enough(kinds, namespace, tmp_path):
-    """With the verbs of the chart's Role nothing is refused; each that is missing is one line that names it."""
-    account = kinds.kubeconfig_for(kinds.service_account_token(namespace, "default"), namespace)
-    enough = [rule(group, resource, "get", "list", "watch") for group, resource in RULES]
-    enough += [
-        rule("shared.dapr.io", "apps/status", "patch"),
-        rule("", "events", "create", "patch"),
-        rule("coordination.k8s.io", "leases", "get", "list", "watch", "create", "update"),
-    ]
-    kinds.apply(*role(enough), app("first"), pod("runner", app_id="runner", app_port="1"), namespace=namespace)
-    kinds.run_pod(namespace, "runner", address="10.244.1.5")
-    with cluster_instance(tmp_path / "enough", account, namespace) as instance:
-        assert id_of(instance, "first") == "first"
-        until(lambda: served(instance).get("runner") == "http://10.244.1.5:1", "the app of the Pod")
-        assert not [line for line in instance.log() if line["level"] in ("warning", "error")]
-
-    kinds.apply(*role([rule("shared.dapr.io", "apps", "list", "watch")]), namespace=namespace)
-    with cluster_instance(tmp_path / "little", account, namespace) as instance:
-        assert id_of(instance, "first") == "first", "what may be read is served"
-        for group, resource in RULES:
-            if resource == "apps":
-                continue
-            full = f"{resource}.{group}" if group else resource
-            line = instance.wait_for_line("a kind of the cluster cannot be read, the others are served", resource=full)
-            for word in (f"the service account {namespace}/default", "verb list", full, f"namespace {namespace}"):
-                assert word in line["problem"]
-        time.sleep(2)
-        refusals = [line for line in instance.log() if line["msg"].startswith("a kind of the cluster cannot be read")]
-        assert len(refusals) == len(RULES) - 1, "each is told once"
-        line = instance.wait_for_line("not written to the cluster", object="lease")
-        for word in (f"the service account {namespace}/default", "verb get on leases.coordination.k8s.io", namespace):
-            assert word in line["problem"]
-        kinds.apply(*role(enough), namespace=namespace)
-        instance.wait_for_line("a kind of the cluster can be read again", resource="components.dapr.io")

@@ -259,7 +259,10 @@ async def test_lease_is_given_back(api_server, namespace):
         first, second = asyncio.create_task(one.run()), asyncio.create_task(two.run())
         await until(lambda: one.held or two.held)
         holder, other, task, rest = (one, two, first, second) if one.held else (two, one, second, first)
-        await asyncio.sleep(3)
+        begun = (await client.get(LEASES, "status", namespace))["spec"]["acquireTime"]
+        async with asyncio.timeout(15):  # the holder has renewed it, and the other one has looked
+            while (await client.get(LEASES, "status", namespace))["spec"]["renewTime"] == begun or not other.holder:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         assert (holder.held, other.held) == (True, False)
         task.cancel()
         await asyncio.wait([task])

@@ -213,6 +213,15 @@ async def test_each_verb_of_many_apps(api_server, quick, refusals, tmp_path):
         await made.of_all(made.wait_for_all, made.running)
 
 
+async def test_all_namespaces(own_api_server, quick, refusals, tmp_path):
+    """A release that watches all namespaces has all that it needs in each of them."""
+    async with trial(
+        own_api_server, refusals, tmp_path, {**MANY, "watchNamespaces": ["*"]}, OF_MANY, "(none of them)"
+    ) as made:
+        await made.of_all(flap)
+        await made.of_all(made.wait_for_all)
+
+
 async def test_each_verb_of_one_app(api_server, quick, refusals, tmp_path):
     """The same for one app: it starts unless a kind cannot be listed, or its Configuration not be read."""
     async with trial(api_server, refusals, tmp_path, ONE, OF_ONE) as made:

@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dapr_shared.contracts.component import BackendError
 from dapr_shared.contracts.pubsub import Message, Outcome
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds in which what was acknowledged must come, after the last disturbance."""
 PROPERTY = "account"
+ENOUGH = 150
+"""Calls that are load: so many go well before a fault and after it."""
 
 
 @dataclass
@@ -71,11 +73,40 @@ class Disturbance:
     """What was acknowledged between these (of `monotonic`) the server may have forgotten."""
 
 
-async def messages_under(broker: Any, disturb: Callable[[], Awaitable[Disturbance | None]]) -> Account:
-    """Four publishers and a subscriber, while `disturb` does what it does."""
+@dataclass
+class Load:
+    """What a disturbance sees of the load that it disturbs."""
+
+    account: Account
+    acknowledged: int = 0
+
+    async def goes_on(self) -> None:
+        """Wait until `ENOUGH` more calls were acknowledged."""
+        before = self.acknowledged
+        await self._until(lambda: self.acknowledged >= before + ENOUGH, "the load does not go on")
+
+    async def is_refused(self) -> None:
+        """Wait until one more call was answered with an error."""
+        before = self.account.refused
+        await self._until(lambda: self.account.refused > before, "no call was refused")
+
+    async def _until(self, condition: Callable[[], bool], problem: str) -> None:
+        end = monotonic() + PATIENCE
+        while not condition():
+            assert monotonic() < end, problem
+            await asyncio.sleep(0.01)
+
+
+Disturb: TypeAlias = "Callable[[Load], Awaitable[Disturbance | None]]"
+"""Does something to the backend while it has load."""
+
+
+async def messages_under(broker: Any, disturb: Disturb) -> Account:
+    """Four publishers and a subscriber, while `disturb` does what it does, and some load after it."""
     acknowledged: dict[str, float] = {}
     delivered: Counter[str] = Counter()
     account = Account()
+    load = Load(account)
     stop = asyncio.Event()
 
     def take(message: Message) -> Outcome:
@@ -94,14 +125,15 @@ async def messages_under(broker: Any, disturb: Callable[[], Awaitable[Disturbanc
                 await asyncio.sleep(0.01)
             else:
                 acknowledged[text] = monotonic()
+                load.acknowledged += 1
                 await asyncio.sleep(0.001)
 
     inbox = Inbox(take)
     subscription = await broker.subscribe(ask(), inbox)
     publishers = [asyncio.create_task(publisher(name)) for name in range(4)]
     try:
-        told = await disturb() or Disturbance()
-        await asyncio.sleep(0.3)
+        told = await disturb(load) or Disturbance()
+        await load.goes_on()
     finally:
         stop.set()
         await asyncio.gather(*publishers)
@@ -135,11 +167,10 @@ class Counting:
     found: int = field(default=0)
 
 
-async def writes_under(
-    store: Any, disturb: Callable[[], Awaitable[Disturbance | None]], *, strong: bool = False
-) -> Account:
-    """Eight writers that count with etags, while `disturb` does what it does. `strong`: the writes' consistency."""
+async def writes_under(store: Any, disturb: Disturb, *, strong: bool = False) -> Account:
+    """Eight writers that count with etags, while `disturb` does what it does, and after it. `strong`: the consistency."""
     account = Account()
+    load = Load(account)
     counted: list[Counting] = []
     stop = asyncio.Event()
     consistency = Consistency.STRONG if strong else Consistency.UNSPECIFIED
@@ -172,12 +203,13 @@ async def writes_under(
                 await asyncio.sleep(0.01)
             else:
                 mine.acknowledged += 1
+                load.acknowledged += 1
             await asyncio.sleep(0)
 
     writers = [asyncio.create_task(writer(name)) for name in range(8)]
     try:
-        told = await disturb() or Disturbance()
-        await asyncio.sleep(0.3)
+        told = await disturb(load) or Disturbance()
+        await load.goes_on()
     finally:
         stop.set()
         await asyncio.gather(*writers)

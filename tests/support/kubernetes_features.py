@@ -12,6 +12,7 @@ from dapr_shared.identity.service_accounts import NotVerifiableError
 from dapr_shared.kube.errors import NotFound
 from dapr_shared.kube.objects import EVENTS, LEASES, PODS
 from dapr_shared.kubernetes.resources import APPS, COMPONENTS
+from dapr_shared.runtime.app_status import lease_name
 from dapr_shared.wire.http.messages import Request
 from tests.support.kubernetes_instance import app, memory, of_dapr, pod, service
 from tests.support.kubernetes_rights import until
@@ -177,7 +178,7 @@ async def _repeat(tried: Tried) -> bool:
 
 async def _kept(tried: Tried) -> bool:
     try:
-        spec = (await tried.admin.get(LEASES, "dapr-shared-status", tried.namespace))["spec"]
+        spec = (await tried.admin.get(LEASES, lease_name(tried.settings.watch_namespaces), tried.namespace))["spec"]
     except NotFound:
         return False
     return bool(spec["holderIdentity"]) and spec["renewTime"] != spec["acquireTime"]

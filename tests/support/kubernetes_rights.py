@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dapr_shared.kube.objects import ObjectKind
+    from dapr_shared.runtime.settings import Settings
     from tests.support.kubernetes_client import KubernetesClient
 
 _RBAC = "rbac.authorization.k8s.io"
@@ -195,6 +196,11 @@ class Tried:
         return self.folder / f"{self.namespace}.conf"
 
     @property
+    def settings(self) -> Settings:
+        """What the chart starts the runtime with."""
+        return check(parse(self.release.flags).settings())
+
+    @property
     def lacks(self) -> str:
         """`Verb.name` of the missing one; empty: none is missing."""
         return self.missing.name if self.missing else ""
@@ -258,7 +264,7 @@ class Tried:
         """Start the instance as the chart's pod does, as this service account. `turn`: the environment is one for all."""
         (port,) = free_ports(1)
         settings = msgspec.structs.replace(
-            check(parse(self.release.flags).settings()),
+            self.settings,
             dapr_http_port=0,
             dapr_grpc_port=0,
             dapr_public_port=0,
@@ -273,7 +279,7 @@ class Tried:
         async with turn:
             os.environ["KUBECONFIG"] = str(self._kubeconfig)
             try:
-                configuration = await asyncio.to_thread(read_cluster_configuration, settings, print)
+                configuration = await read_cluster_configuration(settings, print)
                 events = Events(DaprMetrics(), logs.logger)
                 instance = Instance(settings, configuration, events, logs, embedded=False, stop=lambda _force: None)
                 await stack.enter_async_context(instance.running())

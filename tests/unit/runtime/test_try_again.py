@@ -22,12 +22,16 @@ class FakeReloader:
 
     def __init__(self) -> None:
         self.refusals = Refusals(Silent())
-        self.tries = 0
+        self.tried_at: list[float] = []
         self.refreshes = 0
+
+    @property
+    def tries(self) -> int:
+        return len(self.tried_at)
 
     async def open_missing(self, *, quiet: bool) -> bool:
         assert quiet
-        self.tries += 1
+        self.tried_at.append(asyncio.get_running_loop().time())
         return True
 
     async def refresh(self, *, quiet: bool) -> bool:
@@ -39,16 +43,27 @@ class FakeReloader:
         self.refusals.replace(APPLYING, [Refusal("App", Origin(text, 0, 0), text) for text in problems])
 
 
+class Away:
+    """Whether the source is away, and how often that was asked."""
+
+    def __init__(self) -> None:
+        self.now = False
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.now
+
+
 @pytest.fixture
 async def running(monkeypatch):
-    """Runs the loop with short times; away is said by the test."""
-    monkeypatch.setattr(try_again, "FIRST", 0.05)
-    monkeypatch.setattr(try_again, "LONGEST", 0.2)
-    monkeypatch.setattr(try_again, "SECRETS", 3600.0)
-    away: list[bool] = []
+    """Runs the loop with short times; secrets, which are looked at as often as a first try comes, show that time goes by."""
+    monkeypatch.setattr(try_again, "FIRST", 0.02)
+    monkeypatch.setattr(try_again, "LONGEST", 0.1)
+    monkeypatch.setattr(try_again, "SECRETS", 0.02)
+    away = Away()
     reloader = FakeReloader()
-    task = asyncio.create_task(TryAgain(reloader, away=lambda: bool(away)).run())
-    await asyncio.sleep(0)
+    task = asyncio.create_task(TryAgain(reloader, away=away).run())
     yield reloader, away
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -63,35 +78,35 @@ async def until(condition) -> None:
 async def test_what_was_refused_is_tried_again(running):
     """Again and again, later and later; with nothing refused there is nothing to try."""
     reloader, _ = running
-    await asyncio.sleep(0.15)
+    await until(lambda: reloader.refreshes >= 4)
     assert reloader.tries == 0
     reloader.refuse("a")
     await until(lambda: reloader.tries >= 3)
+    first, second, third = reloader.tried_at[:3]
+    shortest = 0.02 * (1 - try_again._SPREAD)
+    assert (second - first >= 2 * shortest, third - second >= 4 * shortest) == (True, True)
     reloader.refuse()
-    tries = reloader.tries
-    await asyncio.sleep(0.3)
-    assert reloader.tries <= tries + 1
+    tries, refreshes = reloader.tries, reloader.refreshes
+    await until(lambda: reloader.refreshes >= refreshes + 10)
+    assert reloader.tries == tries
 
 
 async def test_not_while_the_source_is_away(running):
     """While nobody answers nothing is tried; as soon as somebody does, it is."""
     reloader, away = running
-    away.append(True)
+    away.now = True
     reloader.refuse("a")
-    await asyncio.sleep(0.3)
-    assert reloader.tries == 0
-    away.clear()
+    asked, refreshes = away.asked, reloader.refreshes
+    await until(lambda: away.asked >= asked + 5)
+    assert (reloader.tries, reloader.refreshes) == (0, refreshes)
+    away.now = False
     await until(lambda: reloader.tries)
 
 
-async def test_secrets_are_read_again(running, monkeypatch):
+async def test_secrets_are_read_again(running):
     """Nothing tells that a Secret was changed, so all are looked at now and then."""
     reloader, _ = running
-    monkeypatch.setattr(try_again, "SECRETS", 0.05)
-    task = asyncio.create_task(TryAgain(reloader, away=lambda: False).run())
     await until(lambda: reloader.refreshes >= 2)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def test_refusals_are_told_when_they_change():
