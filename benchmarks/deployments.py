@@ -35,6 +35,8 @@ STORES = ("memory", "sqlite", "redis", "postgresql")
 SERVED = {"redis": "redis", "postgresql": "postgresql"}
 """Stores and brokers that need a server, and which."""
 KEY = "bench"
+KEYS = (KEY, *(f"{KEY}-{number}" for number in range(1, 10)))
+"""What a bulk get asks for. All of them have `VALUE`."""
 SECRET, SECRET_VALUE = "bench", "eighteen letters.."
 """What the secret store `vault` holds."""
 VALUE = b'"eighteen letters.."'
@@ -150,8 +152,8 @@ def start_peer(
 
 
 def save_value(deployment: Deployment, servers: Collection[str] = ()) -> None:
-    """Give `KEY` its value in every store that there is with these servers. Raises `BenchmarkError`."""
-    body = save_body()
+    """Give `KEYS` their value in every store that there is with these servers. Raises `BenchmarkError`."""
+    body = save_body(KEYS)
     for store in STORES:
         if store in SERVED and SERVED[store] not in servers:
             continue
@@ -160,9 +162,9 @@ def save_value(deployment: Deployment, servers: Collection[str] = ()) -> None:
             raise BenchmarkError(f"{deployment.name}: saving to {store} was answered with {answer}")
 
 
-def save_body() -> bytes:
-    """The HTTP body that saves `VALUE`."""
-    return b'[{"key":"' + KEY.encode() + b'","value":' + VALUE + b"}]"
+def save_body(keys: Sequence[str] = (KEY,)) -> bytes:
+    """The HTTP body that saves `VALUE` under these keys."""
+    return b"[" + b",".join(b'{"key":"' + key.encode() + b'","value":' + VALUE + b"}" for key in keys) + b"]"
 
 
 def _folder(parent: Path, name: str) -> Path:

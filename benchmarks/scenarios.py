@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from benchmarks.apps import BODY, METHOD, STREAM
-from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, SECRET, SERVED, STORES, VALUE, save_body
+from benchmarks.deployments import CALLER, GRPC_APP, HTTP_APP, KEY, KEYS, SECRET, SERVED, STORES, VALUE, save_body
 
 _SERVICE = "/dapr.proto.runtime.v1.Dapr"
 
@@ -47,8 +47,6 @@ LARGE, LARGEST = 64 * 1024, 3 * 1024 * 1024
 """Bytes of a body that is kept for a retry, and of one that is streamed."""
 STREAMED = 10
 """Messages of one streaming call."""
-BULK = 10
-"""Keys of one bulk request."""
 
 BROKERS = ("memory", "sqlite", "redis")
 EVENT = b'{"order":"eighteen letters..","amount":2}'
@@ -127,18 +125,24 @@ def _more_http_rows() -> list[Scenario]:
     save = b'{"operation":"upsert","request":{"key":"other","value":' + VALUE + b"}}"
     delete = b'{"operation":"delete","request":{"key":"gone"}}'
     transaction = b'{"operations":[' + b",".join([save, save, delete]) + b"]}"
-    keys = b",".join(b'"' + KEY.encode() + b'"' for _ in range(BULK))
+    keys = ",".join(f'"{key}"' for key in KEYS).encode()
     rows = [
         Scenario("http-invoke-64k", invoke, (CALLER, HTTP_APP), method="POST", body=b"x" * LARGE),
         Scenario("http-invoke-3m", invoke, (CALLER, HTTP_APP), method="POST", body=b"x" * LARGEST, connections=4),
         Scenario("http-secret", f"/v1.0/secrets/vault/{SECRET}"),
     ]
-    for store in ("memory", "sqlite"):
-        path = f"/v1.0/state/{store}"
-        rows += [
-            Scenario(f"http-state-transaction-{store}", f"{path}/transaction", method="POST", body=transaction),
-            Scenario(f"http-state-bulk-{store}", f"{path}/bulk", method="POST", body=b'{"keys":[' + keys + b"]}"),
-        ]
+    requests = (("transaction", transaction), ("bulk", b'{"keys":[' + keys + b"]}"))
+    rows += [
+        Scenario(
+            f"http-state-{what}-{store}",
+            f"/v1.0/state/{store}/{what}",
+            method="POST",
+            body=body,
+            server=SERVED.get(store, ""),
+        )
+        for store in STORES
+        for what, body in requests
+    ]
     return rows
 
 
