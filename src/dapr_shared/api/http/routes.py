@@ -186,7 +186,7 @@ def origin_form(target: bytes) -> bytes:
 
 def clean_path(path: bytes) -> bytes:
     """The path with `//`, `.` and `..` segments resolved, as Dapr's first middleware does; a trailing slash stays."""
-    if path.find(b"//") < 0 and path.find(b"/.") < 0:  # `in` takes bytes for a number first: 0.5 µs for the two
+    if path.find(b"//") < 0 and path.find(b"/.") < 0:  # `in` takes bytes for a number first: 0.1 µs for the two
         return path
     kept: list[bytes] = []
     segments = path.split(b"/")

@@ -110,7 +110,7 @@ class StateApi:
         caller = call.proved
         self._block.check_store(caller, store)
         body = call.request.body
-        if isinstance(body, bytes):  # as most are: without the coroutine, 0.4 µs less
+        if isinstance(body, bytes):  # as most are: without the coroutine, 0.1 µs less
             given = call.decoded(body, _ITEMS, self._mend_items)
         else:
             given = await call.json(_ITEMS, self._mend_items)

@@ -124,7 +124,7 @@ class StateBlock:
         """Save all items. When it returns, all are written; after an error some may be."""
         opened = self._store(caller, store)
         self.check_count(store, len(items))
-        if len(items) == 1:  # as most have: without the function and the coroutine, 0.4 µs less
+        if len(items) == 1:  # as most have: without the function and the coroutine, 0.2 µs less
             requests = [save_request(opened, caller, store, items[0])]
         else:
             requests = await _made(lambda item: save_request(opened, caller, store, item), items)

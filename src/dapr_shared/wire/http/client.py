@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from dapr_shared.wire.http import deadlines
-from dapr_shared.wire.http.client_connection import ClientConnection, ClientResponse, close_body
+from dapr_shared.wire.http.client_connection import ClientConnection
 from dapr_shared.wire.http.client_errors import (
     ConnectError,
     ConnectionLostError,
@@ -24,6 +24,7 @@ from dapr_shared.wire.http.client_errors import (
     ResponseProtocolError,
     ResponseTooLargeError,
 )
+from dapr_shared.wire.http.client_response import ClientResponse, close_body
 from dapr_shared.wire.http.fields import Fields, request_head
 from dapr_shared.wire.http.limits import ClientLimits
 

@@ -8,7 +8,6 @@ when it is certain that the next bytes on it belong to the next answer.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, cast
 
@@ -20,6 +19,7 @@ from dapr_shared.wire.http.client_errors import (
     ResponseProtocolError,
     ResponseTooLargeError,
 )
+from dapr_shared.wire.http.client_response import ClientResponse, close_body
 from dapr_shared.wire.http.framing import ChunkedDecoder, EndlessDecoder, LengthDecoder
 from dapr_shared.wire.http.head import END_OF_HEAD, HeadError, ResponseHead, ResponseHeads, hopeless
 from dapr_shared.wire.http.messages import WHOLE_BODY_LIMIT, BodyError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from dapr_shared.wire.http.limits import ClientLimits
-    from dapr_shared.wire.http.messages import Body, Headers
 
     class Pool(Protocol):
         """Where a connection comes from, as the connection sees it."""
@@ -53,41 +52,12 @@ _INTERIM_LIMIT: Final = 8
 _VERSION: Final = b"HTTP/1."
 
 
-class ClientResponse:
-    """An answer: status, headers as received, and the body: whole if small and of known length, else a stream.
-
-    A stream must be read to its end or closed with `aclose()`, else its connection stays open.
-    """
-
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: Headers, body: Body) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of a header; `name` in lower case."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
-
 class _Phase(IntEnum):
     IDLE = 1
     WAITING = 2
     WHOLE = 3
     STREAM = 4
     CLOSED = 5
-
-
-async def close_body(body: object) -> None:
-    """Close a body that will not be read on, if it can be closed. A failure to close has nobody to tell."""
-    close = getattr(body, "aclose", None)
-    if close is not None:
-        with suppress(Exception):
-            await close()
 
 
 class ClientConnection(asyncio.Protocol):

@@ -226,7 +226,7 @@ class RequestHeads:
     def __init__(self) -> None:
         self._known: dict[bytes, RequestHead] = {}
         self._whole: dict[bytes, RequestHead] = {}
-        """Of POST, PUT and PATCH, whose targets come again too: that saves another 0.6 µs."""
+        """Of POST, PUT and PATCH, whose targets come again too: that saves another 0.8 µs."""
 
     def read(self, raw: bytes) -> RequestHead:
         """The head of a request, from all its bytes including the empty line. Raises `HeadError`."""

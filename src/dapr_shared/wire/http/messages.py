@@ -58,7 +58,7 @@ class BodyTooLargeError(BodyError):
 class Request(msgspec.Struct, eq=False):
     """One request, server side.
 
-    Made for every request, and so a struct: made without a frame of Python it costs 0.2 µs less, as a `Response` does.
+    Made for every request, and so a struct: made without a frame of Python it costs 0.2 µs less, a `Response` 0.1.
     """
 
     method: str
@@ -83,7 +83,7 @@ class Request(msgspec.Struct, eq=False):
     def header_values(self, name: bytes) -> list[bytes]:
         """All values of a header; `name` in lower case."""
         found: list[bytes] = []
-        for key, value in self.headers:  # a comprehension is a function call more, 0.1 µs
+        for key, value in self.headers:  # a comprehension is a function call more: 0.1 µs
             if key == name:
                 found.append(value)
         return found
