@@ -521,7 +521,7 @@ async def test_a_peer_that_does_not_read_is_cut_off(running):
     async with running(answering(Response(200, [], pieces())), limits=TIGHT) as server:
         async with connected(server.address, receive_buffer=4096) as peer:
             peer.send(GET)
-            await asyncio.wait_for(closed.wait(), 5)
+            await asyncio.wait_for(closed.wait(), 30)
             await until(lambda: not server.connections)
 
 
