@@ -24,15 +24,17 @@ from tests.support.kubernetes_features import (
     BY_ADDRESS,
     BY_KEYS,
     BY_POD,
+    KEPT,
     OF_MANY,
     OF_MANY_TO_START,
     OF_ONE,
     OF_ONE_TO_START,
     REPEAT,
+    STATUS,
     flap,
 )
 from tests.support.kubernetes_instance import install_kinds
-from tests.support.kubernetes_rights import Refusals, Release, Tried, until
+from tests.support.kubernetes_rights import Release, Traffic, Tried, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -88,25 +90,31 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def refusals(monkeypatch):
-    """What the API server refuses to anybody in this process."""
-    seen = Refusals()
+def traffic(monkeypatch):
+    """What anybody in this process asks of the API server, and what it refuses."""
+    seen = Traffic()
+    send = connection.ApiConnection._send
+
+    async def sent(self: connection.ApiConnection, request: connection.Request, **more: Any):
+        seen.note_request(self.config.namespace, request.asked)
+        return await send(self, request, **more)
 
     def noted(asked: Any, code: int, body: Mapping[str, Any], **more: Any):
         seen.note(code, body)
         return error_of(asked, code, dict(body), **more)
 
     monkeypatch.setattr(connection, "error_of", noted)
+    monkeypatch.setattr(connection.ApiConnection, "_send", sent)
     return seen
 
 
 class Trial:
     """All releases of one set of values beside each other."""
 
-    def __init__(self, features: list[Feature], tried: list[Tried], refusals: Refusals) -> None:
+    def __init__(self, features: list[Feature], tried: list[Tried], traffic: Traffic) -> None:
         self.features = features
         self.tried = tried
-        self.refusals = refusals
+        self.traffic = traffic
 
     @property
     def running(self) -> list[Tried]:
@@ -136,7 +144,7 @@ class Trial:
         try:
             await until(all_work, "all features", 60)
         except AssertionError as error:
-            refused = self.refusals.of(tried.namespace)
+            refused = self.traffic.refused_to(tried.namespace)
             raise AssertionError(f"{when}: {missing} should work; refused is {refused}") from error
 
     async def check_what_fails(self, tried: Tried) -> None:
@@ -147,7 +155,7 @@ class Trial:
 
     def check_refused(self, tried: Tried) -> None:
         """Exactly the missing verb is refused, and it is told with all that a role needs."""
-        refused = self.refusals.of(tried.namespace)
+        refused = self.traffic.refused_to(tried.namespace)
         lines = [line for line in tried.lines() if "needs the verb" in str(line.get("problem"))]
         if tried.missing is None:
             assert (refused, lines, tried.problem) == (set(), [], ""), "all verbs are there"
@@ -168,7 +176,7 @@ class Trial:
 @asynccontextmanager
 async def trial(
     server: KubernetesClient,
-    refusals: Refusals,
+    traffic: Traffic,
     folder: Path,
     values: dict[str, Any],
     features: list[Feature],
@@ -182,7 +190,7 @@ async def trial(
         admin = KubeClient.from_environment({"KUBECONFIG": str(server.kubeconfig)})
         await admin.start(last)
         verbs = [None, *(each for each in release.verbs if not resources or each.resource in resources)]
-        made = Trial(features, [Tried(verb, release, admin, server, folder) for verb in verbs], refusals)
+        made = Trial(features, [Tried(verb, release, admin, server, folder) for verb in verbs], traffic)
         last.push_async_callback(made.of_all, Tried.remove)
         await made.of_all(lambda each: each.prepare(*kubernetes_features.world(many=many)))
         if many:
@@ -199,9 +207,9 @@ async def trial(
             made.check_refused(each)
 
 
-async def test_each_verb_of_many_apps(api_server, quick, refusals, tmp_path):
+async def test_each_verb_of_many_apps(api_server, quick, traffic, tmp_path):
     """Without a verb it is told, what needs it fails, and all else works; given back, all works; with all nothing is refused."""
-    async with trial(api_server, refusals, tmp_path, MANY, OF_MANY) as made:
+    async with trial(api_server, traffic, tmp_path, MANY, OF_MANY) as made:
         assert {each.lacks for each in made.tried if each.problem} == OF_MANY_TO_START
         seeing = [
             each for each in made.running if each.lacks not in ("list components.dapr.io", "watch components.dapr.io")
@@ -213,23 +221,39 @@ async def test_each_verb_of_many_apps(api_server, quick, refusals, tmp_path):
         await made.of_all(made.wait_for_all, made.running)
 
 
-async def test_all_namespaces(own_api_server, quick, refusals, tmp_path):
+async def test_all_namespaces(own_api_server, quick, traffic, tmp_path):
     """A release that watches all namespaces has all that it needs in each of them."""
     async with trial(
-        own_api_server, refusals, tmp_path, {**MANY, "watchNamespaces": ["*"]}, OF_MANY, "(none of them)"
+        own_api_server, traffic, tmp_path, {**MANY, "watchNamespaces": ["*"]}, OF_MANY, "(none of them)"
     ) as made:
         await made.of_all(flap)
         await made.of_all(made.wait_for_all)
 
 
-async def test_each_verb_of_one_app(api_server, quick, refusals, tmp_path):
+async def test_each_verb_of_one_app(api_server, quick, traffic, tmp_path):
     """The same for one app: it starts unless a kind cannot be listed, or its Configuration not be read."""
-    async with trial(api_server, refusals, tmp_path, ONE, OF_ONE) as made:
+    async with trial(api_server, traffic, tmp_path, ONE, OF_ONE) as made:
         assert {each.lacks for each in made.tried if each.problem} == OF_ONE_TO_START
         await made.of_all(made.wait_for_the_rest, made.running)
         await made.of_all(made.check_what_fails, made.running)
         await made.of_all(Tried.give_back, made.running)
         await made.of_all(made.wait_for_all, made.running)
+
+
+@pytest.mark.parametrize("place", ["apps", "services", "pods"])
+async def test_what_is_asked(api_server, quick, traffic, tmp_path, place):
+    """Where apps are of one place alone, exactly the verbs that the roles have are asked for."""
+    values = {"multiApp": {"enabled": True}, "discover": [place], "secrets": SECRETS}
+    of_places = {"apps": "an App", "services": "a Service", "pods": "a Pod"}
+    expected = [each for each in OF_MANY if each.name in ("a Component with a Secret", of_places[place])]
+    async with trial(api_server, traffic, tmp_path, values, [*expected, KEPT, REPEAT], "(none of them)") as made:
+        await made.of_all(made.wait_for_all)
+        if place == "apps":
+            await made.of_all(lambda each: until(lambda: STATUS.works(each), "a status"))
+        (whole,) = made.tried
+        wanted = {(verb.verb, verb.resource) for verb in whole.release.verbs}
+        await until(lambda: traffic.asked_by(whole.namespace) >= wanted, f"all of {wanted}")
+    assert traffic.asked_by(whole.namespace) == wanted
 
 
 @pytest.mark.parametrize(
@@ -240,10 +264,10 @@ async def test_each_verb_of_one_app(api_server, quick, refusals, tmp_path):
         ({}, None, set()),
     ],
 )
-async def test_each_verb_on_pods(api_server, quick, refusals, tmp_path, identity, feature, verbs):
+async def test_each_verb_on_pods(api_server, quick, traffic, tmp_path, identity, feature, verbs):
     """Where Pods are no apps, they are read as far as addresses and tokens need it, and no further."""
     values = {**FEW, "identity": identity}
-    async with trial(api_server, refusals, tmp_path, values, [feature] if feature else [], "pods") as made:
+    async with trial(api_server, traffic, tmp_path, values, [feature] if feature else [], "pods") as made:
         assert {each.lacks for each in made.tried if each.missing} == verbs
         await made.of_all(made.wait_for_the_rest)
         await made.of_all(made.check_what_fails)
@@ -251,12 +275,12 @@ async def test_each_verb_on_pods(api_server, quick, refusals, tmp_path, identity
         await made.of_all(made.wait_for_all)
 
 
-async def test_each_verb_of_keys(own_api_server, quick, refusals, tmp_path):
+async def test_each_verb_of_keys(own_api_server, quick, traffic, tmp_path):
     """Where Kubernetes does not give all accounts the right to read its keys, the chart's role gives it."""
     own_api_server.delete("clusterrolebinding", "system:service-account-issuer-discovery")
     values = {**FEW, "identity": {**AUDIENCE, "serviceAccountVerification": "keys"}}
     paths = ("/.well-known/openid-configuration", "/openid/v1/jwks")
-    async with trial(own_api_server, refusals, tmp_path, values, [BY_KEYS], *paths) as made:
+    async with trial(own_api_server, traffic, tmp_path, values, [BY_KEYS], *paths) as made:
         assert {each.lacks for each in made.tried if each.missing} == {f"get {path}" for path in paths}
         await made.of_all(made.wait_for_the_rest)
         await made.of_all(made.check_what_fails)

@@ -65,6 +65,7 @@ def world(*, many: bool) -> list[dict[str, Any]]:
     return [
         *always,
         of_dapr("Component", "wrong", {"type": WRONG, "version": "v1", "metadata": []}),
+        of_dapr("Component", "with-secret", {"type": RIGHT, "version": "v1", "metadata": [{"name": "x", **reference}]}),
         app("app-first"),
         app("vault", tokens=[reference]),
         app("mailer", serviceAccount="mailer", tokens=[]),
@@ -114,6 +115,12 @@ def _served(app_id: str) -> Callable[[Tried], Awaitable[bool]]:
         return bool(tried.instance.parts.apps.named(app_id))
 
     return works
+
+
+async def _component_with_secret(tried: Tried) -> bool:
+    refused = tried.instance._reloader.refusals.now
+    known = await _kind("components", "with-secret")(tried)
+    return known and not any(str(origin).endswith("/with-secret") for origin in refused)
 
 
 async def _by_address(tried: Tried) -> bool:
@@ -224,6 +231,13 @@ BY_KEYS = Feature(
     _by_service_account,
     needs("get /.well-known/openid-configuration", "get /openid/v1/jwks"),
 )
+KEPT = Feature("the Lease, kept", _kept, LEASE | RENEW)
+STATUS = Feature(
+    "the status of an App",
+    _status,
+    LEASE | needs("list apps.shared.dapr.io", "patch apps.shared.dapr.io/status"),
+    RENEW,
+)
 OF_MANY = [
     *DAPR,
     CONFIG,
@@ -234,12 +248,11 @@ OF_MANY = [
     Feature("a Pod", _served("pod-first"), needs("list pods", "get pods")),
     Feature("a later Pod", _served("pod-later"), needs("list pods", "get pods", "watch pods")),
     BY_ADDRESS,
+    Feature("a Component with a Secret", _component_with_secret, needs("get secrets", "list components.dapr.io")),
     Feature("a token of a Secret", _by_secret, needs("get secrets", "list apps.shared.dapr.io")),
     BY_ACCOUNT,
-    Feature("the Lease, kept", _kept, LEASE | RENEW),
-    Feature(
-        "the status of an App", _status, LEASE | needs("list apps.shared.dapr.io", "patch apps.shared.dapr.io/status"), RENEW
-    ),
+    KEPT,
+    STATUS,
     Feature(
         "Events of an App",
         _app_event,
@@ -274,6 +287,6 @@ async def flap(tried: Tried) -> None:
         body = {"spec": {"type": kind}}
         await tried.admin.patch(COMPONENTS, "wrong", body, tried.namespace)
         await until(
-            lambda: any(each.kind == "Component" for each in refused.now.values()) is (kind == WRONG),  # noqa: B023
+            lambda: any(str(origin).endswith("/wrong") for origin in refused.now) is (kind == WRONG),  # noqa: B023
             f"the Component of {tried.missing}",
         )

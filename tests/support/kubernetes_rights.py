@@ -157,21 +157,32 @@ class Release:
 
 
 @dataclass
-class Refusals:
-    """Every refusal that the API server has answered in this process, by the namespace of who asked."""
+class Traffic:
+    """What was asked in this process, and every refusal that the API server has answered, by the namespace of who asked."""
 
-    seen: list[tuple[str, str, str]] = field(default_factory=list)
+    asked: set[tuple[str, str, str]] = field(default_factory=set)
+    refused: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def note_request(self, namespace: str, asked: Asked) -> None:
+        """What is asked as the service account of a namespace."""
+        resource = f"{asked.kind.plural}/{asked.subresource}" if asked.subresource else asked.kind.plural
+        self.asked.add((namespace, asked.verb, resource))
 
     def note(self, status: int, body: Mapping[str, Any]) -> None:
         """An answer of the API server that is an error."""
         if status == 403:
             found = _SAID.search(str(body.get("message")))
             assert found is not None, body
-            self.seen.append((found[1], found[2], found[3]))
+            self.refused.add((found[1], found[2], found[3]))
 
-    def of(self, namespace: str) -> set[tuple[str, str]]:
-        """Verb and resource of those of a namespace."""
-        return {(verb, resource) for of, verb, resource in self.seen if of == namespace}
+    def asked_by(self, namespace: str) -> set[tuple[str, str]]:
+        """Verbs and resources that were asked for; without the account's own rights, which the trial asks for."""
+        found = {(verb, resource) for of, verb, resource in self.asked if of == namespace}
+        return found - {("create", ACCESS_REVIEWS.plural)}
+
+    def refused_to(self, namespace: str) -> set[tuple[str, str]]:
+        """Verbs and resources that were refused."""
+        return {(verb, resource) for of, verb, resource in self.refused if of == namespace}
 
 
 @dataclass
