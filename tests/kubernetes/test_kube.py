@@ -339,6 +339,45 @@ async def test_server_killed_and_back(own_api_server):
             await client.get(CONFIG_MAPS, "comes", namespace)
 
 
+@pytest.mark.slow
+async def test_history_is_lost_between_two_parts_of_a_list(own_api_server, monkeypatch):
+    """A list whose second part is asked for when the server knows that version no more (410) is read anew, and is whole."""
+    monkeypatch.setattr(client_module, "CHUNK", 2)
+    namespace = own_api_server.create_namespace()
+    asked: list[list[str]] = []
+    async with client_of(own_api_server.kubeconfig) as client:
+        for number in range(5):
+            await client.create(CONFIG_MAPS, config_map(f"m{number}"), namespace)
+        ask = client._connection.ask
+
+        async def ask_and_forget(request):
+            if request.asked.verb != "list":
+                return await ask(request)
+            asked.append(sorted(request.params))
+            answer = await ask(request)
+            if len(asked) == 1:
+                await client.delete(CONFIG_MAPS, "m0", namespace)
+                await client.create(CONFIG_MAPS, config_map("m5"), namespace)
+                await asyncio.to_thread(own_api_server.kill_server)
+                await asyncio.to_thread(_compact, own_api_server._etcd)
+                await asyncio.to_thread(own_api_server.start_server)
+            return answer
+
+        monkeypatch.setattr(client._connection, "ask", ask_and_forget)
+        found = await client.list(CONFIG_MAPS, namespace)
+        monkeypatch.undo()
+        here = sorted(
+            item["metadata"]["name"] for item in found.items if item["metadata"]["name"] != "kube-root-ca.crt"
+        )
+        assert here == ["m1", "m2", "m3", "m4", "m5"]
+        assert asked == [["limit"], ["continue", "limit"], []], "the whole list at once, then"
+        informer = Informer(client, CONFIG_MAPS, namespace, changed=lambda: None)
+        async with running(informer):
+            assert await informer.wait_synced(30)
+            await client.delete(CONFIG_MAPS, "m1", namespace)
+            await until(lambda: "m1" not in names(informer))
+
+
 def _compact(port: int) -> int:
     """Have etcd forget its history, as it does by itself every five minutes; up to which revision."""
 

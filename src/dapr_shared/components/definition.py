@@ -94,6 +94,19 @@ class Definition:
     audience: frozenset[AppRef] | None = None
     """The apps that may see it, beside its scopes; `None`: all of its namespace. A run file's `resourcesPath` of one
     app makes it that app."""
+    opening_key: OpeningKey = field(init=False, repr=False, compare=False)
+    """What an open component depends on; who sees it is not part of it."""
+
+    def __post_init__(self) -> None:
+        resource = self.resource
+        key = (
+            resource.namespace,
+            resource.name,
+            resource.type.casefold(),
+            resource.version.casefold(),
+            frozenset((*self.values.items(), *self._key_secrets().items())),
+        )
+        object.__setattr__(self, "opening_key", key)
 
     def seen_by(self, app: AppRef) -> bool:
         """Whether the app may use it: the one place where scopes are checked (design §5.3)."""
@@ -119,18 +132,6 @@ class Definition:
         A place that is one app's (`audience`) does not: the same file may lie in the places of several apps.
         """
         return len(set(self.resource.scopes)) == 1
-
-    @property
-    def opening_key(self) -> OpeningKey:
-        """What an open component depends on; who sees it is not part of it."""
-        resource = self.resource
-        return (
-            resource.namespace,
-            resource.name,
-            resource.type.casefold(),
-            resource.version.casefold(),
-            frozenset((*self.values.items(), *self._key_secrets().items())),
-        )
 
     def encryption_keys(self, rendered: Mapping[str, str]) -> EncryptionKeys | None:
         """The keys of a state store that encrypts. `rendered`: the values. Raises `SettingError`."""

@@ -23,6 +23,7 @@ from dapr_shared.components.definition import (
     find_shared_groups,
 )
 from dapr_shared.components.opening import Running, is_per_app, make_component, open_component
+from dapr_shared.components.places import Place, Places
 from dapr_shared.contracts.component import Component
 from dapr_shared.contracts.registry import Opened
 from dapr_shared.core.clock import Clock, SystemClock
@@ -54,23 +55,6 @@ class Applied:
     """Those that were not opened; what they were to replace is still open."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One component in the view: for the apps that its definition lets see it, or for one of them alone."""
-
-    definition: Definition
-    app: AppRef | None
-    """Set where the component is opened once an app."""
-    running: Running
-
-    @property
-    def name(self) -> tuple[str, str]:
-        return self.definition.resource.namespace, self.definition.resource.name
-
-    def seen_by(self, app: AppRef) -> bool:
-        return (self.app is None or self.app == app) and self.definition.seen_by(app)
-
-
 class ComponentRegistry:
     """Implements `contracts.registry.Components`. All methods belong to one event loop."""
 
@@ -99,7 +83,7 @@ class ComponentRegistry:
         self._definitions: tuple[Definition, ...] = ()
         self._failures: tuple[ComponentStartError, ...] = ()
         self._apps: frozenset[AppRef] = frozenset({single_app} if single_app else ())
-        self._places: tuple[_Place, ...] = ()
+        self._places = Places()
         self._views: dict[AppRef, dict[str, AnyOpened]] = {}
         self._found: dict[tuple[type[Component[Any]], AppRef, str], AnyOpened] = {}
         self._changing = asyncio.Lock()
@@ -130,11 +114,11 @@ class ComponentRegistry:
     def _view(self, app: AppRef) -> dict[str, AnyOpened]:
         view = self._views.get(app)
         if view is None:
-            seen = sorted((self._as_seen(place) for place in self._places if place.seen_by(app)), key=_name_of)
+            seen = sorted((self._as_seen(place) for place in self._places.seen_by(app)), key=_name_of)
             view = self._views[app] = {opened.name: opened for opened in seen}
         return view
 
-    def _as_seen(self, place: _Place) -> AnyOpened:
+    def _as_seen(self, place: Place) -> AnyOpened:
         """Who else sees it is not of what is open, which may be shared with places that say otherwise."""
         if self._single_app is not None or place.definition.names_one_app:
             return replace(place.running.opened, one_app=True, turns=None)
@@ -150,15 +134,20 @@ class ComponentRegistry:
     @property
     def shown(self) -> tuple[Definition, ...]:
         """What apps see now, each definition once."""
-        return tuple({id(place.definition): place.definition for place in self._places}.values())
+        return tuple({id(place.definition): place.definition for place in self._places.all}.values())
+
+    def shown_as(self, namespace: str, name: str) -> Sequence[Definition]:
+        """What apps see now of this namespace and name, each definition once."""
+        places = self._places.called((namespace, name))
+        return tuple({id(place.definition): place.definition for place in places}.values())
 
     def all_open(self) -> Sequence[AnyOpened]:
         """Every open component, one for each app where it is opened so; for operators."""
-        return tuple(running.opened for running in _runnings(self._places).values())
+        return tuple(running.opened for running in _runnings(self._places.all).values())
 
     def running(self) -> Sequence[Running]:
         """Every open component with its definition, and the app where it is opened once an app; for operators."""
-        return tuple(_runnings(self._places).values())
+        return tuple(_runnings(self._places.all).values())
 
     @property
     def failures(self) -> tuple[ComponentStartError, ...]:
@@ -212,14 +201,16 @@ class ComponentRegistry:
         """Close everything, also what is still being drained. Twice does no harm."""
         async with self._changing:
             self._stopping.set()
-            running = list(_runnings(self._places).values())
+            running = list(_runnings(self._places.all).values())
             self._definitions = ()
             self._show(())
             await asyncio.gather(*(self._close(one) for one in reversed(running)), *self._drains)
 
     async def _apply(self, definitions: tuple[Definition, ...], apps: Collection[AppRef]) -> Applied:
         known_apps = frozenset({self._single_app}) if self._single_app else frozenset(apps)
-        before = _runnings(self._places)
+        if known_apps == self._apps and not self._failures and _same(definitions, self._definitions):
+            return Applied((), (), ())
+        before = _runnings(self._places.all)
         failures: list[ComponentStartError] = list(find_duplicates(definitions, known_apps))
         if self._single_app is None:
             failures += find_shared_groups(definitions)
@@ -296,26 +287,26 @@ class ComponentRegistry:
         wanted: Iterable[tuple[Definition, AppRef | None]],
         running: dict[RunningKey, Running],
         kept: Collection[tuple[str, str]],
-    ) -> tuple[_Place, ...]:
+    ) -> tuple[Place, ...]:
         """The next view. What could not be opened leaves the old: for all who share it, or for the one app."""
-        places: dict[tuple[str, str], list[_Place]] = {}
+        places: dict[tuple[str, str], list[Place]] = {}
         failed: set[tuple[str, str]] = set(kept)
         for definition, app in wanted:
             name = definition.resource.namespace, definition.resource.name
             found = running.get((definition.opening_key, app))
             if found is not None:
-                places.setdefault(name, []).append(_Place(definition, app, found))
+                places.setdefault(name, []).append(Place(definition, app, found))
             elif app is None or self._single_app is not None:
                 failed.add(name)
             else:
-                old = (place for place in self._places if place.name == name and place.seen_by(app))
-                places.setdefault(name, []).extend(_Place(place.definition, app, place.running) for place in old)
+                old = (place for place in self._places.called(name) if place.seen_by(app))
+                places.setdefault(name, []).extend(Place(place.definition, app, place.running) for place in old)
         for name in failed:
-            places[name] = [place for place in self._places if place.name == name]
+            places[name] = list(self._places.called(name))
         return tuple(place for same_name in places.values() for place in same_name)
 
-    def _show(self, places: tuple[_Place, ...]) -> None:
-        self._places = places
+    def _show(self, places: tuple[Place, ...]) -> None:
+        self._places = Places(places)
         self._views.clear()
         self._found.clear()
 
@@ -339,7 +330,12 @@ class ComponentRegistry:
             self._on_problem(error)
 
 
-def _runnings(places: Iterable[_Place]) -> dict[RunningKey, Running]:
+def _same(definitions: Sequence[Definition], others: Sequence[Definition]) -> bool:
+    """Whether these very ones are the others, in whatever order."""
+    return {id(one) for one in definitions} == {id(one) for one in others}
+
+
+def _runnings(places: Iterable[Place]) -> dict[RunningKey, Running]:
     runnings = (place.running for place in places)
     return {(running.definition.opening_key, running.app): running for running in runnings}
 

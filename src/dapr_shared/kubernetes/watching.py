@@ -98,10 +98,10 @@ class ClusterWatch:
             for key in sorted(informer.objects)
         ]
 
-    def pod(self, namespace: str, name: str) -> Object | None:
-        """The metadata of a pod that describes an app, as the watch has it now."""
-        for (kind, _), informer in self._informers.items():
-            if kind is PODS and (found := informer.objects.get(ObjectKey(namespace, name))) is not None:
+    def object(self, kind: ObjectKind, namespace: str, name: str) -> Object | None:
+        """One object, as the watch has it now: of a Service or a pod its metadata, where it describes an app."""
+        for (each, _), informer in self._informers.items():
+            if each is kind and (found := informer.objects.get(ObjectKey(namespace, name))) is not None:
                 return found
         return None
 

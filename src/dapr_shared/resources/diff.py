@@ -81,7 +81,7 @@ def diff(old: Resources, new: Resources) -> Plan:
 
 def same(one: Resource, other: Resource) -> bool:
     """Whether two resources say the same, wherever they stand."""
-    return type(one) is type(other) and _bare(one) == _bare(other)
+    return one is other or (type(one) is type(other) and _bare(one) == _bare(other))
 
 
 def _bare(resource: R) -> R:

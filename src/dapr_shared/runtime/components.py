@@ -131,10 +131,9 @@ class ComponentLoader:
         """Open exactly these components; one that cannot be opened stays as it was. What is wrong."""
         return (await self._change(definitions, apps)).failures
 
-    def shown(self, component: Component) -> list[Definition]:
+    def shown(self, component: Component) -> Sequence[Definition]:
         """What is open of a component's name."""
-        name = component.namespace, component.name
-        return [d for d in self._registry.shown if (d.resource.namespace, d.resource.name) == name]
+        return self._registry.shown_as(component.namespace, component.name)
 
     async def refresh_secrets(self) -> None:
         """Have every secret store read its source again; one that cannot keeps what it has, and that is told."""
@@ -187,7 +186,8 @@ class ComponentLoader:
         audience = None
         if component.audience is not None:
             audience = frozenset(AppRef(app_id, component.namespace) for app_id in component.audience)
-        return Definition(component, values, audience)
+        made = Definition(component, values, audience)
+        return next((shown for shown in self.shown(component) if shown == made), made)
 
     async def _apply(
         self, definitions: Sequence[Definition], apps: Collection[AppRef], *, only_secret_stores: bool = False
@@ -210,8 +210,9 @@ class ComponentLoader:
         started = perf_counter()
         applied = await self._registry.apply(definitions, apps)
         seconds = perf_counter() - started
-        for opened in self._registry.all_open():
-            if opened.name in applied.opened:
+        newly = frozenset(applied.opened)
+        for opened in self._registry.all_open() if newly else ():
+            if opened.name in newly:
                 self._events.component_opened(opened.name, f"{opened.type}/{opened.version}", opened.namespace, seconds)
         for name in applied.closed:
             self._events.component_closed(name, "", "")

@@ -227,6 +227,9 @@ class KubernetesSources(Sources):
         files, refused = await asyncio.to_thread(self._files.read)
         pods = await self._watch.pods()
         read = self._reader.read(self._watch.objects(APPS, *KINDS_OF_MANY_APPS))
+        await asyncio.sleep(
+            0
+        )  # of a thousand apps each of these steps is some ten milliseconds, in which requests would wait
         refused += [Refusal(each.kind, each.origin, each.problem, kept=each.kept) for each in read.problems]
         found = _resources(read)
         candidates = [
@@ -241,6 +244,7 @@ class KubernetesSources(Sources):
         joined = {name: (*getattr(found, name), *getattr(files, name)) for name in (*_LISTS.values(), "notices")}
         _without_twins(joined, refused)
         self.refused = refused
+        await asyncio.sleep(0)
         return Resources(apps=choice.apps, **joined)
 
     def _of_services(self, refused: list[Refusal]) -> list[Candidate]:
@@ -292,12 +296,16 @@ class KubernetesSources(Sources):
 
     def pod(self, namespace: str, name: str) -> Object | None:
         """The metadata of a followed pod that describes an app."""
-        return self._watch.pod(namespace, name)
+        return self._watch.object(PODS, namespace, name)
 
     def object_at(self, kind: str, origin: Origin) -> Object | None:
         """The object of this kind that is followed and has this origin; `None`: there is none, or it is of a file."""
-        found = (data for each, data in self._watch.objects(*self._kinds()) if each.kind == kind)
-        return next((data for data in found if origin_of(kind, data) == origin), None)
+        named, _, place = origin.file.partition(" ")
+        namespace, _, name = place.partition("/")
+        if named != kind:
+            return None
+        found = (self._watch.object(each, namespace, name) for each in self._kinds() if each.kind == kind)
+        return next((data for data in found if data is not None and origin_of(kind, data) == origin), None)
 
     # Telling ---------------------------------------------------------------------------------------------------------
     def _hear(self, followed: Followed) -> None:

@@ -6,6 +6,7 @@ out, or stays as it was where it was in force before; it is told, and tried agai
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class Tolerance:
         refs = [app.ref for app in wanted.apps]
         self._refuse_components(attempt, await parts.loader.try_secret_stores(wanted.components, refs))
         definitions = await self._definitions(attempt)
+        await asyncio.sleep(0)  # of a thousand apps these steps are some ten milliseconds each: requests go between
         found = await self._resolve(attempt)
         found = self._with_rules(attempt, found)
         found = self._told_apart(attempt, found)
@@ -88,6 +90,7 @@ class Tolerance:
         resolved = ResolvedApps(tuple(found))
         attempt.refused += _wrong_tokens(found)
         attempt.refused += _disputed_accounts(found)
+        await asyncio.sleep(0)
         served = {app.record.ref for app in found}
         left_out = [app for app in wanted.apps if app.ref not in served]
         targets = await parts.targets.try_build(wanted.http_endpoints, attempt.resolver.read_secret)
@@ -156,9 +159,9 @@ class Tolerance:
         return list({id(d): d for d in definitions if d.resource.origin not in taken}.values())
 
     def _refuse_components(self, attempt: Attempt, failures: Iterable[ComponentStartError]) -> None:
-        shown = {(d.resource.namespace, d.resource.name) for d in self._parts.registry.shown}
+        shown = self._parts.registry.shown_as
         attempt.refused += [
-            Refusal("Component", error.origin, error.problem, kept=(error.namespace, error.component) in shown)
+            Refusal("Component", error.origin, error.problem, kept=bool(shown(error.namespace, error.component)))
             for error in failures
         ]
 

@@ -88,10 +88,10 @@ class TracingOfApps:
         wanted = {target for _, plan in plans.values() for target in plan.targets}
         for target in wanted - self._exporters.keys():
             self._exporters[target] = SpanExporter(target, self._events.spans_dropped)
-        by_rate = {self.tracing.rate: self.tracing}
+        rates = {plan.rate for _, plan in plans.values()} - {self.tracing.rate}
+        by_rate = {self.tracing.rate: self.tracing, **{rate: Tracing(rate) for rate in rates}}
         apps = {
-            ref: AppTracing(service, by_rate.setdefault(plan.rate, Tracing(plan.rate)), self._sinks(plan))
-            for ref, (service, plan) in plans.items()
+            ref: AppTracing(service, by_rate[plan.rate], self._sinks(plan)) for ref, (service, plan) in plans.items()
         }
         self.table.replace(apps, self.tracing)
         for target in self._exporters.keys() - wanted:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from dapr_shared.components.definition import ComponentStartError, DuplicateComponentError
-from dapr_shared.components.registry import ComponentRegistry
+from dapr_shared.components.registry import Applied, ComponentRegistry
 from dapr_shared.contracts.secretstores import SecretStore
 from dapr_shared.contracts.state import StateStore
 from dapr_shared.core.ids import AppRef
@@ -54,6 +54,26 @@ async def test_found_by_kind_and_name(registry):
     assert registry.find(StateStore, A, "c") is None
     assert registry.find(SecretStore, A, "C") is None
     assert (registry.has(SecretStore, A), registry.has(StateStore, A)) == (True, False)
+
+
+async def test_what_is_applied_already_is_no_work(registry, monkeypatch):
+    """The same components for the same apps again, in any order, touch nothing; those that failed are tried again."""
+    one, two = define("one"), define("two")
+    await registry.apply([one, two], APPS)
+    shown = []
+    monkeypatch.setattr(registry, "_show", shown.append)
+    for again in ([one, two], [two, one]):
+        assert await registry.apply(again, APPS) == Applied((), (), ())
+    assert shown == []
+    monkeypatch.undo()
+    assert text_of(registry, A, "two") == "two"
+    await registry.apply([one], APPS)
+    assert (text_of(registry, A, "one"), text_of(registry, A, "two")) == ("one", None)
+    wrong = define("wrong", {"fail": "no"})
+    for _ in range(2):
+        applied = await registry.apply([one, wrong], APPS)
+        assert [error.component for error in applied.failures] == ["wrong"]
+    assert EVENTS.count("open:wrong") == 2
 
 
 async def test_absent_names_are_not_kept(registry):
