@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dapr_shared.kube.client import CHUNK, KubeClient
-from dapr_shared.kube.objects import custom
+from dapr_shared.kube.objects import SECRETS, custom
 from dapr_shared.kubernetes.resources import APPS
+from tests.support.instance import token_of
 from tests.support.kubernetes_between import Between
 from tests.support.kubernetes_client import ADMIN
 from tests.support.kubernetes_instance import address, app, cluster_instance, id_of, memory, metadata, of_dapr, until
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kubernetes, pytest.mark.slow]
 COUNT = 1000
 PARTS = COUNT // CHUNK
+WITH_SECRETS = 100
 COMPONENTS = custom("dapr.io", "v1alpha1", "components", "Component")
 SUBSCRIPTIONS = custom("dapr.io", "v2alpha1", "subscriptions", "Subscription")
 FOLLOWED = 8
@@ -51,10 +53,19 @@ def written(kubeconfig: Path, namespace: str, objects: Iterable[tuple[str, Objec
     asyncio.run(write())
 
 
+def secrets() -> Iterator[tuple[str, ObjectKind, JsonObject]]:
+    """The tokens of some apps."""
+    for number in range(WITH_SECRETS):
+        name = f"app-{number}"
+        yield "create", SECRETS, {"metadata": {"name": name}, "stringData": {"token": token_of(name)}}
+
+
 def everything() -> Iterator[tuple[str, ObjectKind, JsonObject]]:
     """Apps, each with a store of its own, and some with a subscription."""
     for number in range(COUNT):
-        yield "create", APPS, app(f"app-{number}")
+        secret = {"secretKeyRef": {"name": f"app-{number}", "key": "token"}}
+        tokens = {"tokens": [secret]} if number < WITH_SECRETS else {}
+        yield "create", APPS, app(f"app-{number}", **tokens)
         yield "create", COMPONENTS, memory(f"store-{number}", scopes=[f"app-{number}"])
     broker = {"type": "pubsub.in-memory", "version": "v1", "metadata": []}
     yield "create", COMPONENTS, of_dapr("Component", "broker", broker)
@@ -68,13 +79,18 @@ def port_of(number: int, port: int) -> tuple[str, ObjectKind, JsonObject]:
     return "patch", APPS, {"metadata": {"name": f"app-{number}"}, "spec": channel}
 
 
+def asked(between: Between, verb: str) -> int:
+    """For resources; the Leases of the instances of a release are followed too."""
+    return between.count(verb) - between.count(verb, "leases")
+
+
 def names(found: dict[str, Any]) -> set[str]:
     return {one["name"] for one in found.get("components", [])}
 
 
 def test_a_thousand_apps(kinds, namespace, tmp_path):
     """They are read in parts, also where the server forgets a list in its midst; a change costs no list, a thousand few reloads."""
-    written(kinds.kubeconfig, namespace, everything())
+    written(kinds.kubeconfig, namespace, [*secrets(), *everything()])
     between = Between(kinds)
     between.expire = {"components"}
     config = between.kubeconfig(tmp_path, ADMIN, namespace)
@@ -84,11 +100,13 @@ def test_a_thousand_apps(kinds, namespace, tmp_path):
             assert names(metadata(instance, f"app-{number}")) == {"broker", f"store-{number}"}
         assert between.count("list", "apps") == PARTS
         assert between.count("list", "components") == 3, "two parts, of which the second is forgotten, and then all"
-        assert between.count("list") == PARTS + 3 + FOLLOWED - 2
-        assert between.count("watch") == FOLLOWED
+        assert asked(between, "list") == PARTS + 3 + FOLLOWED - 2
+        assert asked(between, "watch") == FOLLOWED
+        assert between.count("get", "secrets") == WITH_SECRETS, "each once"
+        assert 1 < between.most_at_once["secrets"] <= 16
         assert between.count("get", "apps") == between.count("get", "components") == 0
 
-        listed, reloads = between.count("list"), instance.metric("dapr_shared_reload_total")
+        listed, reloads = asked(between, "list"), instance.metric("dapr_shared_reload_total")
         written(kinds.kubeconfig, namespace, [port_of(7, 1007)])
         until(lambda: address(instance, "app-7") == ("127.0.0.1", 1007), "one change")
         assert instance.metric("dapr_shared_reload_total") == reloads + 1
@@ -96,8 +114,8 @@ def test_a_thousand_apps(kinds, namespace, tmp_path):
         until(lambda: address(instance, f"app-{COUNT - 1}") == ("127.0.0.1", 2000), "a thousand changes", 60)
         until(lambda: address(instance, "app-0") == ("127.0.0.1", 2000), "the first of them", 60)
         assert instance.metric("dapr_shared_reload_total") <= reloads + 12, "changes that come together are one"
-        assert between.count("list") == listed, "what changes is told by the watch"
-        assert between.count("watch") == FOLLOWED
+        assert asked(between, "list") == listed, "what changes is told by the watch"
+        assert asked(between, "watch") == FOLLOWED
 
         between.end_watches("apps")
         kinds.delete("app.shared.dapr.io", "app-3", namespace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,18 +45,18 @@ class Asked(NamedTuple):
         """`watch`, `list`, `get`, or the method of what writes."""
         if self.method != "GET":
             return self.method
-        return "watch" if "watch" in self.query else "list" if "limit" in self.query or self._of_kind else "get"
-
-    @property
-    def _of_kind(self) -> bool:
-        """Whether the path is that of a kind, with or without a namespace, and not that of an object."""
-        parts = self.path.strip("/").split("/")[2 if self.path.startswith("/api/") else 3 :]
-        return len(parts) in (1, 3)
+        return "watch" if "watch" in self.query else "get" if len(self._parts) > 1 else "list"
 
     @property
     def plural(self) -> str:
-        """The kind that is listed or watched."""
-        return self.path.rpartition("/")[2]
+        """The kind that is asked for."""
+        return self._parts[0]
+
+    @property
+    def _parts(self) -> list[str]:
+        """Of the path, behind version and namespace: kind, name, subresource."""
+        parts = self.path.strip("/").split("/")[2 if self.path.startswith("/api/") else 3 :]
+        return parts[2:] if parts[0] == "namespaces" and len(parts) > 2 else parts
 
 
 class Between:
@@ -67,6 +68,9 @@ class Between:
         self.asked: list[Asked] = []
         self.expire: set[str] = set()
         """Plurals of whose lists the next further part is answered 410."""
+        self.most_at_once: Counter[str] = Counter()
+        """By kind, of requests that are no watches."""
+        self._at_once: Counter[str] = Counter()
         self._watches: dict[str, set[asyncio.Event]] = {}
         self._loop = asyncio.new_event_loop()
 
@@ -92,7 +96,7 @@ class Between:
         connector = aiohttp.TCPConnector(limit=0, ssl=context or True)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             app = web.Application(client_max_size=64 * 1024 * 1024)
-            app.router.add_route("*", "/{path:.*}", self._pass)
+            app.router.add_route("*", "/{path:.*}", self._count)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", self.port).start()
@@ -103,9 +107,18 @@ class Between:
                     ended.set()
             await runner.cleanup()
 
-    async def _pass(self, request: web.Request) -> web.StreamResponse:
+    async def _count(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.method, request.path, dict(request.query))
         self.asked.append(asked)
+        kind = asked.plural
+        self._at_once[kind] += asked.verb != "watch"
+        self.most_at_once[kind] = max(self.most_at_once[kind], self._at_once[kind])
+        try:
+            return await self._pass(asked, request)
+        finally:
+            self._at_once[kind] -= asked.verb != "watch"
+
+    async def _pass(self, asked: Asked, request: web.Request) -> web.StreamResponse:
         if asked.query.get("continue") and asked.plural in self.expire:
             self.expire.discard(asked.plural)
             return web.json_response(EXPIRED, status=410)
@@ -137,7 +150,8 @@ class Between:
                 await asyncio.wait((part, told), return_when=asyncio.FIRST_COMPLETED)
                 if told.done():
                     part.cancel()
-                    await answer.write(json.dumps({"type": "ERROR", "object": EXPIRED}).encode() + b"\n")
+                    with suppress(ConnectionError):  # at the end of a test nobody listens any more
+                        await answer.write(json.dumps({"type": "ERROR", "object": EXPIRED}).encode() + b"\n")
                     return
                 if not part.result():
                     return

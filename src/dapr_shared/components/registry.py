@@ -145,6 +145,10 @@ class ComponentRegistry:
         """Every open component, one for each app where it is opened so; for operators."""
         return tuple(running.opened for running in _runnings(self._places.all).values())
 
+    def open_as(self, namespace: str, name: str) -> Sequence[AnyOpened]:
+        """The open components of this namespace and name, one for each app where it is opened so."""
+        return tuple(running.opened for running in _runnings(self._places.called((namespace, name))).values())
+
     def running(self) -> Sequence[Running]:
         """Every open component with its definition, and the app where it is opened once an app; for operators."""
         return tuple(_runnings(self._places.all).values())

@@ -6,6 +6,7 @@ Secret is gone proves nobody, one whose store is away goes on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,13 +76,15 @@ class SecretReaders:
     def once(self) -> Callable[[str], ReadSecret]:
         """Gives readers that ask for each secret once, however many resources refer to it: for one reload."""
         known: dict[SecretPlace, Mapping[str, str] | SecretError | None] = {}
+        reading: dict[SecretPlace, asyncio.Lock] = {}
 
         async def secret(place: SecretPlace) -> Mapping[str, str] | None:
-            if place not in known:
-                try:
-                    known[place] = await self.secret(place)
-                except SecretError as error:
-                    known[place] = error
+            async with reading.setdefault(place, asyncio.Lock()):
+                if place not in known:
+                    try:
+                        known[place] = await self.secret(place)
+                    except SecretError as error:
+                        known[place] = error
             found = known[place]
             if isinstance(found, SecretError):
                 raise found
@@ -99,8 +102,5 @@ class SecretReaders:
         return read if self._cluster_secret is None else WithDefaultStore(read, KUBERNETES_STORE)
 
     def _store(self, place: SecretPlace) -> SecretStore[Any] | None:
-        for opened in self._registry.all_open():
-            named = (opened.namespace, opened.name) == (place.namespace, place.store)
-            if named and isinstance(opened.component, SecretStore):
-                return opened.component
-        return None
+        found = (opened.component for opened in self._registry.open_as(place.namespace, place.store))
+        return next((component for component in found if isinstance(component, SecretStore)), None)

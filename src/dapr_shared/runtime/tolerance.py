@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from dapr_shared.runtime.tokens import Token
 
 
+_LOOKED_AT_ONCE = 16
+"""Apps whose secrets are read at a time."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One attempt to put resources in force."""
@@ -172,11 +176,18 @@ class Tolerance:
         )
         again = attempt.read_again or stores != self._stores
         self._stores = stores
+        unseen = iter([app for app in attempt.wanted.apps if app.ref not in attempt.looked_at])
+
+        async def look() -> None:
+            for app in unseen:
+                attempt.looked_at[app.ref] = await self._resolve_one(attempt, app, again=again)
+
+        async with asyncio.TaskGroup() as looking:  # each may wait for a secret
+            for _ in range(_LOOKED_AT_ONCE):
+                looking.create_task(look(), name="looking at apps")
         found: list[ResolvedApp] = []
         for app in attempt.wanted.apps:
-            resolved = attempt.looked_at.get(app.ref)
-            if resolved is None:
-                resolved = attempt.looked_at[app.ref] = await self._resolve_one(attempt, app, again=again)
+            resolved = attempt.looked_at[app.ref]
             problem = attempt.excluded.get(app.ref)
             if problem is None and isinstance(resolved, AppsError):
                 problem = _without_place(app, resolved.problems)
