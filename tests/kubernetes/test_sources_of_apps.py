@@ -85,16 +85,16 @@ def test_a_pod_comes_changes_and_goes(proof, namespace, many):
     proof.apply(orders_pod("first"), namespace=namespace)
     with many() as instance:
         assert id_of(instance, "orders") == "", "it has no address"
-        proof.run_pod(namespace, "first", address="10.244.1.1")
+        run(proof, namespace, "first", address="10.244.1.1")
         until(lambda: address(instance, "orders") == ("10.244.1.1", 4), "a new Pod")
         annotate(proof, namespace, "pod", "first", "app-port=5")
         until(lambda: address(instance, "orders") == ("10.244.1.1", 5), "another port")
         proof.apply(orders_pod("second", 5), namespace=namespace)
-        proof.run_pod(namespace, "second", address="10.244.1.2")
+        run(proof, namespace, "second", address="10.244.1.2")
         unready = {"conditions": [{"type": "Ready", "status": "False"}]}
         proof.patch_status("pod", "first", namespace, unready)
         until(lambda: address(instance, "orders") == ("10.244.1.2", 5), "the one that is ready")
-        proof.run_pod(namespace, "first", address="10.244.1.1")
+        run(proof, namespace, "first", address="10.244.1.1")
         remove_pod(proof, namespace, "second")
         until(lambda: address(instance, "orders") == ("10.244.1.1", 5), "the one that is left")
         annotate(proof, namespace, "pod", "first", "enabled=true")
@@ -117,6 +117,12 @@ def test_a_file_comes_changes_and_goes(proof, namespace, many, tmp_path):
         assert id_of(instance, "stock") == "stock"
         (files / "apps.yaml").unlink()
         until(lambda: (id_of(instance, "orders"), id_of(instance, "stock")) == ("", ""), "the file is gone")
+
+
+def run(server: KubernetesClient, namespace: str, name: str, *, address: str) -> None:
+    """Say of a pod that it is ready at an address. It is bound to no node: it would be removed soon, as there is none."""
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+    server.patch_status("pod", name, namespace, {**status, "conditions": [{"type": "Ready", "status": "True"}]})
 
 
 def remove_pod(server: KubernetesClient, namespace: str, name: str) -> None:
@@ -144,7 +150,7 @@ def test_what_is_no_app(proof, namespace, many):
         namespace=namespace,
     )
     for number, each in enumerate(pods):
-        proof.run_pod(namespace, each["metadata"]["name"], address=f"10.244.2.{number}")
+        run(proof, namespace, each["metadata"]["name"], address=f"10.244.2.{number}")
     with many() as instance:
         until(lambda: id_of(instance, "stock") == "stock", "the one app")
         until(lambda: list(served(instance)) == ["stock"], "the line about it, and no other")
@@ -176,7 +182,7 @@ def test_the_order_of_sources(proof, namespace, many, tmp_path):
             proof.apply(orders_service("svc", 1), namespace=namespace)
         else:
             proof.apply(orders_pod("pod"), namespace=namespace)
-            proof.run_pod(namespace, "pod", address="10.244.1.8")
+            run(proof, namespace, "pod", address="10.244.1.8")
 
     for source in places:
         come(source)
@@ -234,7 +240,7 @@ def test_a_conflict_is_told_at_the_object_that_does_not_count(proof, namespace, 
     proof.apply(first, namespace=namespace)
     proof.apply(second, namespace=namespace)
     if other_kind == "pod":
-        proof.run_pod(namespace, "second", address="10.244.1.8")
+        run(proof, namespace, "second", address="10.244.1.8")
     with many() as instance:
         port = address(instance, "orders")
         assert port is not None
