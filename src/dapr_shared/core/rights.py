@@ -85,7 +85,7 @@ RIGHTS: Final = (
     ),
     Right(
         ChartRole.SECRETS, "", ("secrets",), "get", "tokens of apps, `secretKeyRef` of Components, the API of secrets",
-        "the App or Component is refused; the API answers an error",
+        "a new App or Component is refused, one in force goes on with what was read; the API answers an error",
         ("shared.secrets.namespaces", "shared.secrets.names"),
     ),
     Right(

@@ -141,9 +141,7 @@ class Instance:
         if self._sources.tolerant:
             again = TryAgain(self._reloader, away=lambda: self._sources.away)
             self._background(stack, again.run(), "another try for what was refused")
-            tokens = TokenWatch(
-                self._reloader, self.parts.loader.secrets, self._events, away=lambda: self._sources.away
-            )
+            tokens = TokenWatch(self._reloader, self.parts.loader.secrets, self._events)
             self._background(stack, tokens.run(), "a look at the secrets of tokens")
         status = self._sources.status(self.parts, self._reloader.refusals)
         if status is not None:

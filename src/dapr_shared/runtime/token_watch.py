@@ -15,7 +15,7 @@ from dapr_shared.runtime.tokens import value_problem
 from dapr_shared.security.secrets import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from dapr_shared.core.ids import AppRef
     from dapr_shared.observability.events import Events
@@ -36,12 +36,10 @@ _SPREAD = 0.1
 class TokenWatch:
     """Runs beside an instance."""
 
-    def __init__(self, reloader: Reloader, secrets: SecretReaders, events: Events, *, away: Callable[[], bool]) -> None:
-        """`away`: whether asking makes no sense now; what was known goes on."""
+    def __init__(self, reloader: Reloader, secrets: SecretReaders, events: Events) -> None:
         self._reloader = reloader
         self._secrets = secrets
         self._events = events
-        self._away = away
         self._due: dict[SecretPlace, float] = {}
         self._others = asyncio.Event()
         self._others.set()
@@ -76,9 +74,10 @@ class TokenWatch:
         self._due = {place: self._due.get(place) or now + _spread(PERIOD) for place in self._reloader.token_secrets}
 
     async def _look(self, place: SecretPlace) -> set[AppRef]:
-        """The apps of which a token has changed."""
-        if self._away():
-            return set()
+        """The apps of which a token has changed.
+
+        It is asked also while other kinds of the cluster cannot be followed: that says nothing of Secrets.
+        """
         try:
             values: Mapping[str, str] = await self._secrets.fresh(place) or {}
         except UnusableSecretError:

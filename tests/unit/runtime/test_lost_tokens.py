@@ -109,7 +109,7 @@ async def watched(start, monkeypatch):
     async def begin(*given, **options):
         async with start(*given, **options) as cluster:
             parts, reloader = cluster.made.parts, cluster.made.reloader
-            watch = TokenWatch(reloader, parts.loader.secrets, reloader._events, away=lambda: False)
+            watch = TokenWatch(reloader, parts.loader.secrets, reloader._events)
             tasks.append(asyncio.create_task(watch.run()))
             yield cluster
             assert not tasks[0].done()
@@ -313,7 +313,7 @@ async def test_looks_are_spread_and_bounded(start, monkeypatch):
         reloader = cluster.made.reloader
         reloads = []
         monkeypatch.setattr(reloader, "read_tokens", reloads.append)
-        watch = TokenWatch(reloader, cluster.made.parts.loader.secrets, reloader._events, away=lambda: False)
+        watch = TokenWatch(reloader, cluster.made.parts.loader.secrets, reloader._events)
         loop = asyncio.get_running_loop()
         before, begun = cluster.asked, loop.time()
         task = asyncio.create_task(watch.run())
@@ -326,28 +326,22 @@ async def test_looks_are_spread_and_bounded(start, monkeypatch):
         assert reloads == []
 
 
-async def test_no_looks_while_the_source_is_away(start, monkeypatch):
-    """Nobody is asked who does not answer, and what was read goes on."""
-    monkeypatch.setattr(token_watch, "PERIOD", 0.005)
-    monkeypatch.setattr(token_watch, "RATE", 1000.0)
-    async with start({"one": "t-one"}, app("till", "one")) as cluster:
-        reloader = cluster.made.reloader
-        away = [True]
-        asked_away: list[bool] = []
-        watch = TokenWatch(
-            reloader,
-            cluster.made.parts.loader.secrets,
-            reloader._events,
-            away=lambda: asked_away.append(True) or away[0],
-        )
-        task = asyncio.create_task(watch.run())
-        before = cluster.asked
-        await until(lambda: len(asked_away) >= 3)
-        assert cluster.asked == before
-        away[0] = False
-        await until(lambda: cluster.asked > before)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def test_looks_go_on_while_they_fail(watched):
+    """A look that fails says nothing of the token, and is no reason not to look again."""
+    async with watched({"one": "t-one"}, app("till", "one")) as cluster:
+        failed: list[bool] = []
+
+        def unavailable(_request):
+            failed.append(True)
+            return refusal(503, "ServiceUnavailable", "later")
+
+        cluster.server.refuse = unavailable
+        await until(lambda: len(failed) >= 3)
+        assert await cluster.id_of("t-one") == "till"
+        assert cluster.refused == []
+        cluster.server.refuse = lambda _request: None
+        cluster.server.remove(SECRETS, "one")
+        await proves(cluster, "t-one", "")
 
 
 # Files, where a set is applied as a whole ---------------------------------------------------------------------------
