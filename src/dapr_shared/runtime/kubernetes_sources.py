@@ -227,9 +227,7 @@ class KubernetesSources(Sources):
         files, refused = await asyncio.to_thread(self._files.read)
         pods = await self._watch.pods()
         read = self._reader.read(self._watch.objects(APPS, *KINDS_OF_MANY_APPS))
-        await asyncio.sleep(
-            0
-        )  # of a thousand apps each of these steps is some ten milliseconds, in which requests would wait
+        await asyncio.sleep(0)  # of a thousand apps each step is some ten milliseconds, in which requests would wait
         refused += [Refusal(each.kind, each.origin, each.problem, kept=each.kept) for each in read.problems]
         found = _resources(read)
         candidates = [
