@@ -18,7 +18,7 @@ def test_the_bills_of_a_small_cluster() -> None:
     assert (sidecars.cores, node.cores) == (pytest.approx(2.0), pytest.approx(0.5))
     assert (sidecars.hops, node.hops) == (pytest.approx(1.5), 1.0)
     assert node.processes == 10
-    assert node.memory == pytest.approx(10 * (45e6 + 100 * (32e3 + 9.5e3)))
+    assert node.memory == pytest.approx(10 * (67e6 + 100 * (32e3 + 9.5e3)))
     assert few.processes == 3
 
 
