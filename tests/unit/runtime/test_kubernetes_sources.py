@@ -17,6 +17,7 @@ from dapr_shared.kubernetes.watching import Followed
 from dapr_shared.observability.dapr_metrics import DaprMetrics
 from dapr_shared.observability.events import Events
 from dapr_shared.resources.errors import ResourceErrors
+from dapr_shared.resources.origin import Origin
 from dapr_shared.runtime import kubernetes_sources
 from dapr_shared.runtime.kubernetes_sources import KubernetesSources
 from dapr_shared.runtime.settings import Settings, SettingsError, check
@@ -200,6 +201,20 @@ async def test_the_order_of_places(cluster, tmp_path):
     assert found.refused == {}, "a Service may have another port than its pods"
     informers[SERVICES, "shop"]._objects.clear()
     assert await found.apps() == {"orders": "10.0.0.1"}
+
+
+async def test_an_object_is_found_by_where_it_stands(cluster):
+    """By kind, namespace and name, for its Events; what stands in a file, is of another kind, or is gone is not."""
+    found = cluster()
+    store = found.put(COMPONENTS, "store", STORE)
+    service = found.put(SERVICES, "store", annotations={"app-id": "a"})
+    at = found.sources.object_at
+    assert at("Component", Origin("Component shop/store", 0, 0)) is store
+    assert at("Service", Origin("Service shop/store", 0, 0)) is service
+    assert at("Service", Origin("Component shop/store", 0, 0)) is None
+    assert at("Component", Origin("Component shop/gone", 0, 0)) is None
+    assert at("Component", Origin("Component other/store", 0, 0)) is None
+    assert at("App", Origin("/etc/dapr-shared/apps/a.yaml", 1, 1)) is None
 
 
 async def test_what_is_discovered(cluster):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from dapr_shared.components.registry import ComponentRegistry
 from dapr_shared.core.ids import AppRef
 from dapr_shared.runtime import tolerance
 
@@ -93,6 +94,28 @@ async def test_secrets_of_apps_that_did_not_change_are_not_read_again(desk, star
         assert await desk.instance.reloader.refresh()
         assert read == ["a", "b", "a", "b"]
         assert (await desk.id_of("first"), await desk.id_of("second")) == ("", "a")
+
+
+async def test_components_are_not_touched_by_a_change_of_an_app(desk, start, monkeypatch):
+    """With a thousand components a change of one app, or of one secret's other keys, is no work for any of them."""
+    shown = []
+
+    def counted(registry, places, show=ComponentRegistry._show):
+        shown.append(len(places))
+        show(registry, places)
+
+    one, two = desk.component("one", "state.in-memory"), desk.component("two", "state.in-memory")
+    stores = vault(desk, {"key": "secret"})
+    async with start(stores, one, two, desk.app("a"), desk.app("b")):
+        monkeypatch.setattr(ComponentRegistry, "_show", counted)
+        assert await desk.reload(stores, one, two, desk.app("a", channel={"port": 1}), desk.app("b"))
+        assert desk.instance.parts.channels.get(AppRef("a")) is not None
+        assert await desk.instance.reloader.refresh()
+        assert shown == []
+        assert await desk.reload(stores, one, desk.app("a", channel={"port": 1}), desk.app("b"))
+        assert shown == [2]
+        assert await desk.reload(stores, one, desk.app("a", channel={"port": 1}))
+        assert len(shown) > 1, "components that are opened once an app may go with it"
 
 
 async def test_two_apps_with_one_token(desk, start):
