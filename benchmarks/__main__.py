@@ -36,7 +36,7 @@ from benchmarks.scenarios import FOOTPRINT, Scenario, scenarios
 from benchmarks.servers import Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from contextlib import ExitStack
     from types import FrameType
 
@@ -93,10 +93,11 @@ def _run(
     if footprint:
         _progress(FOOTPRINT)
         footprints = measure_footprint(folder, peer, rounds=arguments.rounds, seconds=IDLE_SECONDS)
-    results, latencies = _loads(chosen, timed, folder, peer, arguments) if chosen or timed else ([], [])
+    failed: list[str] = []
+    results, latencies = _loads(chosen, timed, folder, peer, arguments, failed) if chosen or timed else ([], [])
     for delivery in delivered:
-        _progress(delivery.name)
-        results += run_delivery(delivery, folder, peer, rounds=arguments.rounds, seconds=arguments.seconds)
+        with _told(delivery.name, failed):
+            results += run_delivery(delivery, folder, peer, rounds=arguments.rounds, seconds=arguments.seconds)
     _progress("")
     goals = {row.name: row.goal for row in (*chosen, *delivered)}
     tables = [
@@ -121,7 +122,18 @@ def _run(
         }
         document = as_json(settings, results, footprints, goals, latencies)
         Path(arguments.json).write_text(document, encoding="utf-8")
-    return 0
+    return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _told(name: str, failed: list[str]) -> Generator[None]:
+    """One scenario; where it fails, that is told, and the others have their figures all the same."""
+    _progress(name)
+    try:
+        yield
+    except BenchmarkError as error:
+        print(f"benchmarks: {name} has no figures: {error}", file=sys.stderr)
+        failed.append(name)
 
 
 def _loads(
@@ -130,8 +142,9 @@ def _loads(
     folder: Path,
     peer: str | None,
     arguments: argparse.Namespace,
+    failed: list[str],
 ) -> tuple[list[Result], list[Latency]]:
-    """Everything that is asked of one set of deployments."""
+    """Everything that is asked of one set of deployments; `failed` gets what has no figures."""
     results: list[Result] = []
     latencies: list[Latency] = []
     with contextlib.ExitStack() as stack:
@@ -140,19 +153,21 @@ def _loads(
         deployments = _start(stack, folder, peer, servers, grpc=any(scenario.grpc for scenario in chosen))
         default = [one for one in deployments if one.name in ("dapr-shared", PEER)]
         for scenario in timed:
-            _progress(f"{scenario.name}{OPEN}")
-            latencies += run_open_loop(
-                scenario, default, folder, rounds=arguments.rounds, seconds=2 * arguments.seconds
-            )
+            with _told(f"{scenario.name}{OPEN}", failed):
+                latencies += run_open_loop(
+                    scenario, default, folder, rounds=arguments.rounds, seconds=2 * arguments.seconds
+                )
         for scenario in chosen:
             if scenario.server and scenario.server not in servers.kinds:
                 print(f"{scenario.name}: not measured, there is no {scenario.server} here", file=sys.stderr)
                 continue
-            _progress(scenario.name)
             taking_part = [
                 one for one in (deployments if scenario.grpc else default) if scenario.compared or one.name != PEER
             ]
-            results += run_scenario(scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds)
+            with _told(scenario.name, failed):
+                results += run_scenario(
+                    scenario, taking_part, folder, rounds=arguments.rounds, seconds=arguments.seconds
+                )
     return results, latencies
 
 

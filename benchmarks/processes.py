@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import re
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,13 +95,24 @@ def start(stack: ExitStack, folder: Path, name: str, command: Sequence[str], **e
     return process
 
 
+_PORTS = range(10_000, 32_000)
+_RANDOM = random.SystemRandom()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that are free now, all different."""
+    """Ports of the loopback address that are free now, all different.
+
+    Below those that the system gives to connections: the thousand of a thousand apps would take one of them meanwhile.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(found) < count:
+            port = _RANDOM.choice(_PORTS)
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):  # somebody has it
+                one.bind((LOOPBACK, port))
+                found.append(port)
+    return found
 
 
 def wait_healthy(process: Process, port: int, path: str = "/v1.0/healthz", seconds: float = 30.0) -> None:

@@ -1,9 +1,13 @@
 """The arguments of `python -m benchmarks`."""
 
+import json
+
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.deliveries import deliveries
+from benchmarks.measure import Result
+from benchmarks.processes import BenchmarkError
 from benchmarks.scenarios import scenarios
 
 
@@ -42,3 +46,21 @@ def test_names():
     for rows in (scenarios(), deliveries()):
         assert {name: row.name for name, row in rows.items()} == {name: name for name in rows}
     assert not set(scenarios()) & set(deliveries())
+
+
+def test_a_scenario_that_fails_takes_no_others_figures(monkeypatch, capsys, tmp_path):
+    """What fails is told and ends the command with 1; what was measured before and after it is printed and kept."""
+
+    def run(delivery, folder, peer, *, rounds, seconds):
+        if delivery.name == "deliver-sqlite-1":
+            raise BenchmarkError("a request failed")
+        return [Result(delivery.name, "dapr-shared", rounds, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1)]
+
+    monkeypatch.setattr("benchmarks.__main__.run_delivery", run)
+    monkeypatch.delenv("DAPRD", raising=False)
+    names = ["deliver-memory-1", "deliver-sqlite-1", "deliver-redis-1"]
+    assert main([*names, "--json", str(tmp_path / "figures.json")]) == 1
+    told = capsys.readouterr()
+    assert "deliver-sqlite-1 has no figures: a request failed" in told.err
+    document = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert [row["scenario"] for row in document["load"]] == ["deliver-memory-1", "deliver-redis-1"]
