@@ -188,6 +188,7 @@ class PostgresServer:
         return name
 
     def _create(self) -> None:
+        binaries = programs()  # first: where it is not installed there is no user of it either
         self.directory.mkdir(parents=True, exist_ok=True)
         password = self.directory / "password"
         password.write_text(PASSWORD)
@@ -197,7 +198,7 @@ class PostgresServer:
                 os.chown(path, user.pw_uid, user.pw_gid)
         for path in self.certificate[1:] if self.certificate else ():
             path.chmod(0o600)
-        initdb = [str(programs() / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=scram-sha-256",
+        initdb = [str(binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=scram-sha-256",
                   f"--pwfile={password}", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]  # fmt: skip
         made = subprocess.run(self._as_user(initdb), check=False, capture_output=True, text=True, timeout=120)
         assert made.returncode == 0, made.stderr
